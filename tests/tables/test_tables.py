@@ -475,6 +475,13 @@ def test_parquet(people: Path, tmp_path: Path) -> None:
         table_file(str(tmp_path / "bad.parquet"), "churn")
 
 
+@pytest.mark.parametrize("kind", [pyarrow.string(), pyarrow.large_string(), pyarrow.string_view()], ids=str)
+def test_texts_of_parquet_of_any_layout(kind: Any, tmp_path: Path) -> None:
+    columns = {"c": pyarrow.array(["a", None, "b"], kind), "y": [1.5, 2.5, 3.5]}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
+    assert table_file(str(tmp_path / "t.parquet"), "y").categories == {"c": ("a", "b")}
+
+
 def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "t.parquet").write_bytes(b"PAR1")

@@ -236,7 +236,7 @@ def parquet_columns(path: Path, table: Any, as_text: Collection[str], notation: 
             columns[name] = notation.without_missing(columns[name])
         elif is_type.is_temporal(kind) and not is_type.is_duration(kind):
             columns[name] = np.array(iso_texts(column), object)
-        elif numbers or is_type.is_boolean(kind) or is_type.is_string(kind) or is_type.is_large_string(kind):
+        elif numbers or is_type.is_boolean(kind) or str(kind) in ("string", "large_string", "string_view"):
             texts = [None if value is None else text_of(value) for value in column.to_pylist()]
             columns[name] = np.array([None if text is None or notation.lacks(text) else text for text in texts], object)
         else:
