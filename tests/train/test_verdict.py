@@ -241,3 +241,15 @@ def test_odd_runs_have_a_page_without_warnings(tmp_path: Path, values: list[floa
         warnings.simplefilter("error")
         text, _, _ = told(tmp_path, f"file: {tmp_path / 't.csv'}, target: y, task: regression", "MSELoss")
     assert said in text
+
+
+def test_what_is_worse_has_an_interval_of_how_much_worse() -> None:
+    assert verdict._against_linear(Estimate(-0.19, -0.28, -0.12), 1, "") == (
+        "It is worse than the linear model by 0.19 (95% interval 0.12 to 0.28): take that one."
+    )
+    assert verdict._against_linear(Estimate(0.19, 0.12, 0.28), 1, "") == (
+        "It is better than the linear model by 0.19 (95% interval 0.12 to 0.28): more than chance."
+    )
+    assert "-0.02 (95% interval -0.06 to 0.02), is within chance" in verdict._against_linear(
+        Estimate(-0.02, -0.06, 0.02), 1, ""
+    )

@@ -110,12 +110,13 @@ def _size(value: float) -> str:
 
 
 def _against_linear(gain: Estimate, times: float, unit: str) -> str:
-    size, around = _digits(abs(gain.value) * times, gain, times), _interval(gain, times, "")
-    if gain.low > 0:
-        return f"It is better than the linear model by {size}{unit} ({around}), more than chance."
-    if gain.high < 0:
-        return f"It is worse than the linear model by {size}{unit} ({around}): take that one."
-    size = _digits(gain.value * times, gain, times)
+    word = "better" if gain.value > 0 else "worse"
+    ahead = gain if gain.value > 0 else Estimate(-gain.value, -gain.high, -gain.low)
+    size, around = _digits(ahead.value * times, ahead, times), _interval(ahead, times, "")
+    if ahead.low > 0:
+        what = "more than chance" if word == "better" else "take that one"
+        return f"It is {word} than the linear model by {size}{unit} ({around}): {what}."
+    size, around = _digits(gain.value * times, gain, times), _interval(gain, times, "")
     return (
         f"The difference to the linear model, {size}{unit} ({around}), is within chance: by these rows the network is"
         " worth no more."
