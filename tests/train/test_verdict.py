@@ -250,6 +250,6 @@ def test_what_is_worse_has_an_interval_of_how_much_worse() -> None:
     assert verdict._against_linear(Estimate(0.19, 0.12, 0.28), 1, "") == (
         "It is better than the linear model by 0.19 (95% interval 0.12 to 0.28): more than chance."
     )
-    assert "-0.02 (95% interval -0.06 to 0.02), is within chance" in verdict._against_linear(
+    assert "-0.020 (95% interval -0.060 to 0.020), is within chance" in verdict._against_linear(
         Estimate(-0.02, -0.06, 0.02), 1, ""
     )
