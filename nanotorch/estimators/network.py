@@ -130,10 +130,15 @@ class Network(BaseEstimator):
         return found
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool, classes: Any = None) -> Self:
-        prepared = self._prepare(X, y, sample_weight, incremental, Shared(), classes)
-        (error,) = train_together([(self, prepared)])
-        if error is not None:
-            raise error
+        before = dict(vars(self))
+        try:
+            prepared = self._prepare(X, y, sample_weight, incremental, Shared(), classes)
+            (error,) = train_together([(self, prepared)])
+            if error is not None:
+                raise error
+        except BaseException:  # the weights that are there are not of these rows
+            self.__dict__ = before
+            raise
         if prepared.unfinished and not incremental:
             warnings.warn(
                 f"training ended at max_iter={self.max_iter} epochs while the {prepared.training.monitor} was still"

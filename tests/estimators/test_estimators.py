@@ -344,6 +344,16 @@ def test_divergence_is_an_error_in_the_words_of_the_estimator(linnerud: Any) -> 
         MLPRegressor(solver="sgd", learning_rate_init=1e6, **FIXED).fit(X * 1e6, y * 1e6)
 
 
+def test_a_fit_that_fails_leaves_what_was_fitted() -> None:
+    X, y = load_iris(return_X_y=True)
+    model = MLPClassifier((4,), max_iter=2, n_iter_no_change=math.inf, random_state=0).fit(X, y)
+    before = {name: value for name, value in vars(model).items() if name.endswith("_")}
+    with pytest.raises(DivergedError):
+        model.set_params(solver="sgd", learning_rate_init=1e30).fit(X[:, :2], np.array(["a", "b", "c"])[y])
+    assert {name: value for name, value in vars(model).items() if name.endswith("_")} == before
+    assert set(model.predict(X)) <= {0, 1, 2}
+
+
 # ------------------------------------------------------------ around it
 
 
