@@ -67,10 +67,11 @@ def fit(
 
     Where `chunks` are given, it yields the steps that are `Due` before it takes them (Note [Due steps]), and where a
     program takes the place of the loop, a `Chunk` of steps instead of the result of each. Whoever iterates may save
-    `training` whenever this yields, and stop iterating: a `Training` that was saved, loaded and given to `fit` again
-    goes on bit for bit, if the loader draws its order from `training.shuffle`. Without a validation part nothing is
-    chosen: the last epoch is the best. `step` takes the place of `window_step`. Raises DivergedError, and `Stopping`
-    where an interrupt arrives during validation, with the steps of the epoch done.
+    `training` whenever this yields but for what is `Due`, when an epoch may be counted that no step was taken of, and
+    stop iterating: a `Training` that was saved, loaded and given to `fit` again goes on bit for bit, if
+    the loader draws its order from `training.shuffle`. Without a validation part nothing is chosen: the last epoch is
+    the best. `step` takes the place of `window_step`. Raises DivergedError, and `Stopping` where an interrupt arrives
+    during validation, with the steps of the epoch done.
 
     Note [Host readings]
     ~~~~~~~~~~~~~~~~~~~~
