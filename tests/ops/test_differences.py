@@ -514,6 +514,9 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "`torch.bfloat16`": lambda lib: str(lib.bfloat16),
     "`mode`, `dynamic`, `fullgraph`": lambda lib: callable(lib.compile(lambda x: x, fullgraph=True)),
     "`compiled.run`": lambda lib: hasattr(lib.compile(lambda x: x), "explain"),
+    "`OneCycleLR` without `max_lr`": lambda lib: lib.optim.lr_scheduler.OneCycleLR(
+        lib.optim.SGD([lib.zeros(1, requires_grad=True)], lr=0.1), total_steps=10
+    ).get_last_lr(),
     "`ndarray + tensor`": lambda lib: (np.ones(2) + lib.ones(2)).tolist(),
 }
 # What a program cannot show: how something is computed, how fast it is, what a file holds, or what rounding does.
