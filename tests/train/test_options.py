@@ -850,3 +850,10 @@ def test_the_loss_tells_what_whole_numbers_are(tmp_path: Path, loss: str, task: 
     data = prepare(given)
     assert data.preprocessing.task == task
     assert any("data.task" in notice for notice in data.notices) == (task == "multiclass")
+
+
+def test_a_list_for_the_groups_of_parameters_that_a_model_makes_is_named() -> None:
+    given = ["model={name: realmlp, hidden: [4]}", "optimizer={name: SGD, lr: 0.1, momentum: 0.9}"]
+    with pytest.raises(DataError, match="max_momentum has 1 values for 4 parameter groups; a number") as refused:
+        made(*given, "scheduler={name: OneCycleLR, max_lr: 0.1, max_momentum: [0.9]}")
+    assert refused.value.path == ("scheduler", "max_momentum")

@@ -218,7 +218,11 @@ def schedule(config: Config, optimizer: Optimizer, steps: int) -> LRScheduler | 
     for key in ("max_lr", "base_lr"):
         if isinstance(arguments.get(key), float) and len(shares) > 1:
             arguments[key] = [arguments[key] * share for share in shares]
-    scheduler: LRScheduler = SCHEDULERS.get(section.name)(optimizer, **arguments)
+    try:
+        scheduler: LRScheduler = SCHEDULERS.get(section.name)(optimizer, **arguments)
+    except ValueError as error:  # a list for each group of parameters, of which the model makes several
+        named = [key for key in arguments if str(error).startswith(f"{key} ")]
+        raise DataError(f"{error}; a number stands for all of them", "scheduler", *named) from None
     if isinstance(scheduler, OneCycleLR) and scheduler.total_steps + warmup < planned:
         raise DataError(
             f"scheduler OneCycleLR ends after {scheduler.total_steps + warmup} {section.interval}s, but the run has"

@@ -660,6 +660,8 @@ def _decode(value: Any) -> Any:
     content = value[kind]
     if kind == "!float":
         return float(content)
+    if not isinstance(content, list):
+        raise ValueError(f"{kind} is a list, not {type(content).__name__}")
     if kind == "!tuple":
         return tuple(_decode(item) for item in content)
     pairs = {_decode(key): _decode(item) for key, item in content}
