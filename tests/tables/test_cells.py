@@ -15,6 +15,7 @@ import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx.reference import ReferenceEvaluator
 
 from nanotorch.train.cli.evaluate import main as evaluate
 from nanotorch.train.cli.export import main as export
@@ -231,7 +232,6 @@ def rows_with_units(rows: int = 60) -> str:
 def test_units_and_notation_are_those_of_predict_evaluate_and_onnx(
     written: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    onnx = pytest.importorskip("onnx.reference")
     path, run = written(rows_with_units()), str(tmp_path / "run")
     config = written(config_of(f"file: {path}, target: cost, thousands: ','", "MSELoss"), "c.yaml")
     assert train([config, "--output", run, "--quiet"]) == 0
@@ -270,7 +270,7 @@ def test_units_and_notation_are_those_of_predict_evaluate_and_onnx(
     assert export([run, "--onnx", str(tmp_path / "m.onnx")]) == 0
     values = table_file(path, "cost", thousands=",").features
     given = {name: values[:, [k]] for k, name in enumerate(("price", "weight"))}
-    found = onnx.ReferenceEvaluator(str(tmp_path / "m.onnx")).run(None, given)[0]
+    found = ReferenceEvaluator(str(tmp_path / "m.onnx")).run(None, given)[0]
     np.testing.assert_allclose(found[:, 0], expected, rtol=1e-5)
 
 
@@ -355,7 +355,6 @@ def test_truth_values_are_numbers_where_the_model_takes_numbers(written: Callabl
 
 
 def test_onnx_knows_the_spellings_and_the_other_category(written: Callable[[str], str], tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx.reference")
     lines = [f"{row % 3},{'' if row % 7 == 0 else f'k{row % 11}'},{row % 2}" for row in range(110)]
     path, run = written("a,b,y\n" + "\n".join(lines)), str(tmp_path / "run")
     data = f"file: {path}, target: y, categorical: [a], max_categories: 5"
@@ -368,7 +367,7 @@ def test_onnx_knows_the_spellings_and_the_other_category(written: Callable[[str]
         "b": [*category.values, "k99", "", "NA", "n/a", "what", "k0", "k1", "k2"],
     }
     given = {name: np.array(texts, object)[:, None] for name, texts in rows.items()}
-    found = onnx.ReferenceEvaluator(str(tmp_path / "m.onnx")).run(None, given)[1]
+    found = ReferenceEvaluator(str(tmp_path / "m.onnx")).run(None, given)[1]
     written("a,b\n" + "".join(f"{a},{b}\n" for a, b in zip(rows["a"], rows["b"], strict=True)), "new.csv")
     assert predict([run, "--input", str(tmp_path / "new.csv"), "--output", str(tmp_path / "p.csv")]) == 0
     expected = [float(row["probability_1"]) for row in read_rows(tmp_path / "p.csv")]
