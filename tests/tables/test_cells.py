@@ -22,7 +22,7 @@ from nanotorch.train.cli.export import main as export
 from nanotorch.train.cli.predict import main as predict
 from nanotorch.train.cli.train import main as train
 from nanotorch.train.config.loading import loads
-from nanotorch.train.data.notation import MISSING, Notation, spellings
+from nanotorch.train.data.columns.notation import MISSING, Notation, spellings
 from nanotorch.train.data.table import DataError
 from nanotorch.train.data.table_file import table_file
 from nanotorch.train.fit.loss_and_parts import class_weights

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from nanotorch.train.cli.evaluate import main as evaluate
 from nanotorch.train.cli.predict import main as predict
-from nanotorch.train.data.dates import PARTS, Dates, parts_of, read
+from nanotorch.train.data.columns.dates import PARTS, Dates, parts_of, read
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.table import DataError, TableError
 from nanotorch.train.data.table_file import table_file

@@ -12,7 +12,7 @@ import pytest
 
 from nanotorch.train.cli.evaluate import main as evaluate
 from nanotorch.train.cli.predict import main as predict
-from nanotorch.train.data.hashed_texts import WIDTH, hashed, hashed_columns
+from nanotorch.train.data.columns.hashed_texts import WIDTH, hashed, hashed_columns
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.table import DataError
 from nanotorch.train.data.table_file import table_file

@@ -26,11 +26,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotorch.registry import closest
+from nanotorch.train.data.columns.notation import PLAIN, Notation
 from nanotorch.train.data.formats import arrow_csv
 from nanotorch.train.data.formats.arrow_csv import NotPlainError, arrow_blocks, arrow_numbers, arrow_texts
 from nanotorch.train.data.formats.spreadsheet import SHEETS, sheet_rows
 from nanotorch.train.data.formats.unpacked import opened
-from nanotorch.train.data.notation import PLAIN, Notation
 from nanotorch.train.data.table import TableError, shown
 from nanotorch.train.data.text_format import TextFormat
 from nanotorch.train.terminal.text_report import listed

@@ -29,11 +29,13 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from nanotorch.train.data.columns.category import Category
+from nanotorch.train.data.columns.dates import Dates, parts_of
+from nanotorch.train.data.columns.hashed_texts import hashed, hashed_columns
+from nanotorch.train.data.columns.notation import Notation, spellings
+from nanotorch.train.data.columns.raw_cells import as_numbers, as_texts, without_unit
 from nanotorch.train.data.data_notices import Noticed
-from nanotorch.train.data.dates import Dates, parts_of
 from nanotorch.train.data.disk_rows import DiskRows
-from nanotorch.train.data.hashed_texts import hashed, hashed_columns
-from nanotorch.train.data.notation import Notation, is_missing, spellings, split_unit, text_of, truth_of
 from nanotorch.train.data.standardizer import How, QuantileScaler, Standardizer, fit_scaler, scaler_from_state
 from nanotorch.train.data.table import DataError, FloatArray, Mistakes, Rare, Table, Task
 from nanotorch.train.terminal.text_report import listed
@@ -41,62 +43,6 @@ from nanotorch.train.terminal.text_report import listed
 LISTED = 5  # columns or values in one notice
 MOST_ONE_HOT = 100  # categories of a column, where the config states no other number
 Encoding = Literal["one_hot", "embedding"]
-
-
-@dataclass(frozen=True, slots=True)
-class Category:
-    """What the training part had in a categorical column.
-
-    Attributes:
-        values: its categories, sorted.
-        missing: whether it lacked values, so that "missing" is a category too, the last one.
-        fallback: the number of the category that an unknown one is taken for.
-        other: whether it had further ones, which are the category after `values`.
-    """
-
-    values: tuple[str, ...]
-    missing: bool
-    fallback: int
-    other: bool = False
-
-    @classmethod
-    def fit(cls, codes: FloatArray, texts: Sequence[str], most: int | None = None) -> Self:
-        """Learn from numbers of categories, NaN for missing, and the texts that they stand for."""
-        lacking = np.isnan(codes)
-        used, counts = np.unique(codes[~lacking].astype(np.int64), return_counts=True)
-        found = sorted(zip([texts[code] for code in used.tolist()], counts.tolist(), strict=True))
-        other = most is not None and len(found) > most
-        frequent = sorted(found, key=lambda pair: -pair[1])
-        values = tuple(sorted(value for value, _ in frequent[: most - 1])) if most and other else tuple(dict(found))
-        missing = bool(lacking.any())
-        fallback = len(values) if missing or other else values.index(frequent[0][0])
-        return cls(values, missing, fallback, other)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The categories, "other" and "missing" included."""
-        return (*self.values, *(("(other)",) if self.other else ()), *(("(missing)",) if self.missing else ()))
-
-    @property
-    def of_missing(self) -> int:
-        """The number of the category that a missing value is taken for."""
-        return len(self.names) - 1 if self.missing else self.fallback
-
-    def numbers(self, codes: FloatArray, texts: Sequence[str]) -> NDArray[np.int64]:
-        """Return numbers among `texts`, NaN for missing, as numbers of these categories."""
-        known = spellings(self.values)
-        table = np.array([*(known.get(text, self.fallback) for text in texts), self.of_missing], np.int64)
-        return table[np.where(np.isnan(codes), len(texts), codes).astype(np.int64)]
-
-    def state(self) -> dict[str, Any]:
-        """Return all of it as plain values."""
-        plain = {"values": self.values, "missing": self.missing, "fallback": self.fallback}
-        return plain | ({"other": True} if self.other else {})
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Self:
-        """Rebuild from what `state` returned."""
-        return cls(tuple(state["values"]), state["missing"], state["fallback"], state.get("other", False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,7 +314,7 @@ class Preprocessing:
                     column = parts[name]
                 elif name in columns:
                     column = as_numbers(columns[name], name, where, notation, unit)
-                    noticed.bare(name, _without_unit(columns[name], notation, unit), unit)
+                    noticed.bare(name, without_unit(columns[name], notation, unit), unit)
                 else:  # a part of a date that is none
                     continue
                 if name not in told:
@@ -378,7 +324,7 @@ class Preprocessing:
         numbers = []
         for name, category in self.categories.items():
             known = spellings(category.values)
-            texts = _as_texts(columns[name], known, notation)
+            texts = as_texts(columns[name], known, notation)
             unknown = Counter(text for text in texts if text is not None and text not in known)
             noticed.strange(name, unknown, f"taken for {category.names[category.fallback]!r}")
             if not category.missing:
@@ -458,65 +404,3 @@ def _listed(names: Sequence[str]) -> str:
 
 def _place(where: Callable[[int], str], name: str, row: int) -> str:
     return f"{where(row)}: column {name!r}"
-
-
-def as_numbers(
-    values: Sequence[Any] | NDArray[Any], name: str, where: Callable[[int], str], notation: Notation, unit: str = ""
-) -> FloatArray:
-    """Return a column of anything as numbers, NaN where a value is missing; a DataError names what is none."""
-    column = np.asarray(values)
-    if column.ndim != 1:
-        raise DataError(f"column {name!r} has shape {column.shape}; one value a row is needed")
-    if column.dtype.kind in "fiub":
-        numbers = notation.without_missing(column.astype(np.float64))
-    else:
-        numbers = np.empty(len(column))
-        for row, value in enumerate(np.asarray(values, object)):
-            try:
-                if isinstance(value, str):
-                    truth = truth_of(value.strip())
-                    numbers[row] = notation.number(value, unit) if truth is None else truth
-                else:
-                    lacking = is_missing(value) or value in notation.missing_numbers
-                    numbers[row] = np.nan if lacking else float(value)
-            except (TypeError, ValueError):
-                raise DataError(
-                    f"{where(row)}: column {name!r} holds {value!r}, {_no_number(value, notation, unit)}"
-                ) from None
-    infinite = np.isinf(numbers)
-    if infinite.any():
-        row = int(np.argmax(infinite))
-        raise DataError(f"{where(row)}: column {name!r} is {numbers[row]}, which is not finite")
-    return numbers
-
-
-def _no_number(value: Any, notation: Notation, unit: str) -> str:
-    """Return why a value is no number, or not one of that unit."""
-    parts = split_unit(value.strip()) if isinstance(value, str) else None
-    if parts is not None and parts[0] and notation.is_number(parts[1]):
-        return f"and in training its numbers had {f'the unit {unit!r}' if unit else 'no unit'}"
-    readings = notation.readings(parts[1], [parts[1]]) if parts is not None else ""
-    return f"which is {readings}" if readings else "which is not a number"
-
-
-def _without_unit(values: Sequence[Any] | NDArray[Any], notation: Notation, unit: str) -> int:
-    """Return how many numbers of a column lack its unit."""
-    if not unit:
-        return 0
-    given = [value for value in np.asarray(values, object).tolist() if not is_missing(value)]
-    texts = [value.strip() for value in given if isinstance(value, str)]
-    bare = [text for text in texts if not notation.lacks(text) and (split_unit(text) or ("",))[0] != unit]
-    return len(given) - len(texts) + len(bare)
-
-
-def _as_texts(values: Sequence[Any] | NDArray[Any], known: Mapping[str, int], notation: Notation) -> list[str | None]:
-    """Return a column of anything as texts, None where a value is missing; of an unknown text the label of it."""
-    seen: dict[str, str | None] = {}
-    texts: list[str | None] = []
-    for value in np.asarray(values, object).tolist():
-        raw = None if is_missing(value) else text_of(value)
-        if raw is not None and raw not in seen:
-            label = raw if raw in known else notation.label(raw)
-            seen[raw] = None if notation.lacks(raw) else label
-        texts.append(None if raw is None else seen[raw])
-    return texts

@@ -27,7 +27,7 @@ from nanotorch.registry import (
     Probability,
 )
 from nanotorch.train.data import bundled_tables
-from nanotorch.train.data.notation import text_of
+from nanotorch.train.data.columns.notation import text_of
 from nanotorch.train.data.table import DataError, FloatArray, Table, Task, one_line
 
 Seed = Annotated[int, Between(0, 2**32 - 1)]

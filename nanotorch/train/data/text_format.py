@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Self
 
-from nanotorch.train.data.notation import Notation, missing_values
+from nanotorch.train.data.columns.notation import Notation, missing_values
 from nanotorch.train.data.table import TableError, shown
 
 

@@ -13,9 +13,9 @@ import nanotorch as torch
 from nanotorch import nn
 from nanotorch.registry import LOSSES, METRICS, closest
 from nanotorch.train.config.sections import Config, as_tensors
+from nanotorch.train.data.columns.notation import spellings
 from nanotorch.train.data.disk_dataset import RowsOnDisk
 from nanotorch.train.data.disk_rows import DiskRows
-from nanotorch.train.data.notation import spellings
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.table import DataError, Table
 from nanotorch.train.fit.part_on_device import Part

@@ -12,8 +12,8 @@ import numpy as np
 from nanotorch.registry import LOSSES
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data import datasets
+from nanotorch.train.data.columns.notation import missing_values
 from nanotorch.train.data.data_notices import Noticed
-from nanotorch.train.data.notation import missing_values
 from nanotorch.train.data.preprocessing import MOST_ONE_HOT, Preprocessing
 from nanotorch.train.data.split import split, without_rare
 from nanotorch.train.data.table import Table

@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from nanotorch.train.config.strict_yaml import show
-from nanotorch.train.data.dates import Part, date_format
-from nanotorch.train.data.hashed_texts import hashed_columns
+from nanotorch.train.data.columns.dates import Part, date_format
+from nanotorch.train.data.columns.hashed_texts import hashed_columns
 from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.terminal.standard_streams import printable
 from nanotorch.utils import files

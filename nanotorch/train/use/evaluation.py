@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nanotorch.train.data.columns.notation import spellings
+from nanotorch.train.data.columns.raw_cells import as_numbers
 from nanotorch.train.data.csv_file import Columns
 from nanotorch.train.data.data_notices import Noticed
 from nanotorch.train.data.input_rows import open_rows
-from nanotorch.train.data.notation import spellings
-from nanotorch.train.data.preprocessing import as_numbers
 from nanotorch.train.data.table import Mistakes, Table, TableError, shown
 from nanotorch.train.data.table_file import lacks_target
 from nanotorch.train.fit.build import device_of

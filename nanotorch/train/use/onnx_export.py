@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import nanotorch as torch
-from nanotorch.train.data.dates import INPUT, Part
-from nanotorch.train.data.notation import spellings
+from nanotorch.train.data.columns.dates import INPUT, Part
+from nanotorch.train.data.columns.notation import spellings
 from nanotorch.train.data.standardizer import QuantileScaler, Standardizer
 from nanotorch.train.use.loaded_run import LoadedRun
 from nanotorch.train.use.onnx_layers import ExportError, Graph, layer

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 import nanotorch as torch
 from nanotorch import Tensor
-from nanotorch.train.data.dates import PLAIN
-from nanotorch.train.data.notation import spellings
+from nanotorch.train.data.columns.dates import PLAIN
+from nanotorch.train.data.columns.notation import spellings
 from nanotorch.train.data.standardizer import QuantileScaler, Standardizer
 from nanotorch.train.data.text_format import TextFormat
 from nanotorch.train.use.loaded_run import LoadedRun
@@ -335,7 +335,7 @@ def _prepare(run: LoadedRun, graph: NumpyLines) -> str:
 
 
 def _dates(run: LoadedRun) -> str:
-    """Return the definitions that make numbers of dates (Note [Dates as numbers] in data/dates.py)."""
+    """Return the definitions that make numbers of dates (Note [Dates as numbers] in data/columns/dates.py)."""
     dates = run.preprocessing.dates
     if not dates:
         return ""

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nanotorch.train.data.columns.notation import Notation
 from nanotorch.train.data.formats.unpacked import opened
-from nanotorch.train.data.notation import Notation
 from nanotorch.train.data.text_format import TextFormat
 
 PAYS = 2**20  # bytes of a file; below, the import of pyarrow takes longer than the rows

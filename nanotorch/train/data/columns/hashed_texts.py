@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nanotorch.train.data.notation import is_missing
+from nanotorch.train.data.columns.notation import is_missing
 from nanotorch.train.data.table import FloatArray
 
 WIDTH = 64
