@@ -23,6 +23,7 @@ from nanotorch.train.cli.report import main as report_command
 from nanotorch.train.config import loading as config
 from nanotorch.train.data.table import Table
 from nanotorch.train.report import chart, data_card, figures, run_page
+from nanotorch.train.report.sections import facts
 from nanotorch.train.run.open_run import RunResult
 from nanotorch.train.run.run import run
 from nanotorch.train.score import classification
@@ -193,7 +194,7 @@ def contrast(one: str, other: str) -> float:
     ],
 )
 def test_the_command_is_shown_as_it_can_be_typed_again(words: list[str], typed: str) -> None:
-    assert run_page._command(words) == typed
+    assert facts._command(words) == typed
 
 
 def test_names_are_escaped_wherever_they_stand(own: RunResult) -> None:

@@ -286,6 +286,7 @@ class Summary(Schema):
     scores: Scores
     classes: list[ClassFacts] | None = None
     calibration_error: float | None = None
+    verdict: list[str] | None = None
     seconds: float
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nanotorch.train.report.chart import SERIES, Chart, Dots, Line
 from nanotorch.train.report.markup import Html
+from nanotorch.train.score.judgement import rmse
 from nanotorch.train.terminal.text_report import label, number, short
 from nanotorch.viz.marks import element, hover, rect, text
 
@@ -80,7 +81,7 @@ def predicted_versus_true(true: NDArray[Any], guessed: NDArray[Any], target: str
     room = 0.04 * ((high - low) or abs(high) or 1.0)
     low, high = low - room, high + room
     every = "" if len(chosen) == len(true) else f", {len(chosen)} of them drawn"
-    error = float(np.sqrt(np.mean((true - guessed) ** 2)))
+    error = rmse(true, guessed)
     radius = 3.5 if len(chosen) < 60 else 2.6 if len(chosen) < 400 else 1.8
     return Chart(
         f"predicted {short(target, 32)}",

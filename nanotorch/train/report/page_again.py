@@ -55,6 +55,7 @@ def write(run: LoadedRun, png: bool = False) -> list[Path]:
                 "seconds": sum(record["seconds"] for record in history),
             }
         found = gather(run.config, data, model, parts)
+        summary["verdict"] = run_page.judge(found)
     written = run_page.write(run.directory, found, history, summary, environment_of(run.directory)[0])
     if png:
         picture = run.directory / "learning_curve.png"

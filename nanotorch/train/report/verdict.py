@@ -76,7 +76,7 @@ def _of_numbers(found: Findings, other: NDArray[Any] | None) -> list[str]:
     ]
     if score.low <= 0:
         words.append("Within chance that is no better than the mean of the training rows.")
-    errors = [_typical(true, guessed), _typical(true, usual)]
+    errors = [judgement.rmse(true, guessed), judgement.rmse(true, usual)]
     if other is None:
         if len(found.names) == 1:
             words.append(f"Its typical error (RMSE) is {_size(errors[0])}; that of the mean is {_size(errors[1])}.")
@@ -85,7 +85,7 @@ def _of_numbers(found: Findings, other: NDArray[Any] | None) -> list[str]:
     if len(found.names) == 1:
         words.append(
             f"Its typical error (RMSE) is {_size(errors[0])}; that of the mean is {_size(errors[1])}, of a linear model"
-            f" {_size(_typical(true, other))}."
+            f" {_size(judgement.rmse(true, other))}."
         )
     else:
         words.append(f"A linear model has {_digits(theirs, score, 1)}.")
@@ -94,10 +94,6 @@ def _of_numbers(found: Findings, other: NDArray[Any] | None) -> list[str]:
 
 def _seen(found: Findings) -> str:
     return "not seen before" if found.judged == "test" else f"of the {found.judged} part, which chose the epoch,"
-
-
-def _typical(true: NDArray[Any], guessed: NDArray[Any]) -> float:
-    return float(np.sqrt(np.mean((true - guessed) ** 2)))
 
 
 def _size(value: float) -> str:

@@ -317,8 +317,11 @@ class OpenRun:
             "rows": rows,
             "scores": scores,
             **found.facts(),
+            **({"verdict": run_page.judge(found)} if with_page else {}),
             "seconds": time.perf_counter() - self.started,
         }
+        if with_page:
+            self.tell.say(report.wrapped(" ".join(facts["verdict"])), apart=True)
         self.tell.scores(scores[found.judged], training.step)
         shown = ""
         if not with_page:

@@ -92,6 +92,15 @@ def r2_gain(true: Array, guessed: Array, other: Array) -> Estimate:
     return bootstrap(both, gain)[0]
 
 
+def rmse(true: Array, guessed: Array) -> float:
+    """Return the root of the mean squared error.
+
+    >>> rmse(np.array([1.0, 2.0]), np.array([4.0, 6.0]))**2
+    12.5
+    """
+    return float(np.sqrt(np.mean((true - guessed) ** 2)))
+
+
 def _squares(true: Array, guessed: Array) -> Array:
     centred = true - true.mean(axis=0)
     return np.concatenate([(true - guessed) ** 2, centred, centred**2], axis=1)

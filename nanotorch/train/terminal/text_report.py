@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -100,6 +102,11 @@ def listed(names: Sequence[str], most: int) -> str:
     'a, b and 1 more'
     """
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def wrapped(text: str) -> str:
+    """Return sentences in lines that the terminal has room for, of 100 characters at most."""
+    return textwrap.fill(printable(text, kept=""), min(shutil.get_terminal_size().columns, 100))
 
 
 def counted(number: int, what: str) -> str:

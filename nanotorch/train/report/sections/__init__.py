@@ -1,0 +1,1 @@
+"""The sections of the page of a run: what each of them shows."""

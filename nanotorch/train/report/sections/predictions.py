@@ -1,0 +1,194 @@
+"""What the model gets right and wrong on the rows that it is judged by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanotorch.train.report import figures, verdict
+from nanotorch.train.report.chart import inline
+from nanotorch.train.report.markup import Html, beside, figure, figures_beside, fill, measured, percent, table, titled
+from nanotorch.train.report.run_summary import Findings
+from nanotorch.train.report.sections.pieces import MOST_CLASSES, abbreviated, exact
+from nanotorch.train.score import classification, judgement
+from nanotorch.train.score.judgement import Worth
+from nanotorch.train.terminal.text_report import number, short
+
+MOST_DRAWN = 2000  # classes of a confusion matrix that is drawn
+MOST_CELLS = 20  # classes of a confusion matrix that is shown in numbers; one of more classes is drawn
+MOST_TARGETS = 12
+MOST_WORST, MOST_SHOWN = 10, 6  # rows, and their columns
+THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+LONGEST_COLUMN = 24  # of a name over values of rows
+LONGEST_NAME = 14  # of a class, over its column of the confusion matrix
+
+
+def classes(found: Findings) -> Iterator[Html]:
+    """Give what a classifier takes for what, and how far its probabilities can be believed."""
+    judged, names = found.judged, found.names
+    right, rows = int(found.right.sum()), len(found.true)
+    yield fill(
+        "<p>Of the {rows} rows of the {part} part the model calls {right} by their class and {wrong} by another.</p>",
+        rows=f"{rows:,}",
+        part=judged,
+        right=f"{right:,}",
+        wrong=f"{rows - right:,}",
+    )
+    pieces = []
+    if len(names) <= MOST_CELLS:
+        pieces.append(_confusion_table(found.confusion, names))
+    elif len(names) > MOST_DRAWN:
+        pieces.append(
+            fill(
+                '<p class="note">The matrix of {count} classes is not drawn: {most} are the most.</p>',
+                count=f"{len(names):,}",
+                most=f"{MOST_DRAWN:,}",
+            )
+        )
+    else:
+        pieces.append(
+            figure(
+                figures.confusion_map(found.confusion, judged, names),
+                "Rows by their class (down) and the class that the model chose (across).",
+            )
+        )
+    worst = classification.confusions(found.true, found.guessed, names, 10)
+    if worst and len(names) > 2:
+        pieces.append(table("Most frequent mistakes", ["class", "called", "rows"], worst))
+    yield titled("Confusion matrix", beside(*pieces))
+    shown = (
+        found.classes
+        if len(names) <= MOST_CLASSES
+        else sorted(found.classes, key=lambda score: score.f1)[:MOST_CLASSES]
+    )
+    note = "" if len(shown) == len(names) else f": the {len(shown)} with the smallest F1 of {len(names)}"
+    mean = [
+        "mean",
+        *(sum(values) / len(names) for values in zip(*(score[1:4] for score in found.classes), strict=True)),
+        rows,
+    ]
+    heads = ["class", "precision", "recall", "F1", "rows"]
+    pieces = [titled("Every class", table(f"On the {judged} part{note}", heads, [*map(list, shown), mean]))]
+    stated = fill(
+        "<p>The class that the model chooses has a stated probability of {stated} on average, and is right in {share}"
+        " of the rows. The expected calibration error, in ten bins, is {error}.</p>",
+        stated=exact(float(found.certainty.mean())),
+        share=exact(right / rows),
+        error=exact(found.calibration.error),
+    )
+    of = names[1] if len(names) == 2 else "the chosen class"
+    caption = (
+        f"Stated probability of {of} against how often it came true; a larger dot has more rows. On the diagonal"
+        " the probabilities can be taken at their word; below it the model is too sure, above it too careful."
+    )
+    drawing = figure(inline(figures.reliability(classification.merged(found.calibration), of)), caption)
+    yield beside(*pieces, titled("Calibration", stated, drawing))
+    if len(names) == 2:
+        yield _thresholds(found)
+
+
+def _thresholds(found: Findings) -> Html:
+    """Return what a classifier of two classes does at other thresholds than one half."""
+    positive = found.true == 1
+    if not 0 < positive.sum() < len(positive):
+        return Html("")
+    curves, name = judgement.curves(found.stated, positive), found.names[1]
+    rows: list[list[Any]] = []
+    for threshold in THRESHOLDS:
+        called = found.stated >= threshold
+        hits = int((called & positive).sum())
+        precision, recall = hits / max(int(called.sum()), 1), hits / int(positive.sum())
+        f1 = 2 * precision * recall / (precision + recall) if hits else 0.0
+        alarms = float((called & ~positive).sum() / (~positive).sum())
+        rows.append([f"{threshold:g}", int(called.sum()), precision, recall, f1, alarms])
+    caption = f"Calling a row {short(name, 40)} from a stated probability on; the model calls it so from 0.5"
+    heads = ["threshold", "rows called so", "precision", "recall", "F1", "false alarms"]
+    drawings = [
+        figure(
+            inline(figures.roc(curves, name)),
+            f"Area under the curve: {number(curves.auc)}; one half is chance. Each point is a threshold.",
+        ),
+        figure(
+            inline(figures.precision_recall(curves, name, float(positive.mean()))),
+            f"Average precision: {number(curves.average_precision)}; chance is {number(float(positive.mean()))}.",
+        ),
+    ]
+    return titled("Thresholds", figures_beside(drawings), table(caption, heads, rows))
+
+
+def _confusion_table(matrix: NDArray[np.int64], names: Sequence[str]) -> Html:
+    rows = []
+    for k, name in enumerate(names):
+        total = max(int(matrix[k].sum()), 1)
+        cells = []
+        for j, count in enumerate(matrix[k].tolist()):
+            kind = "none" if not count else "right" if j == k else "wrong"
+            style = Html(f' style="--share: {count / total:.3f}"' if count else "")
+            cells.append(fill('<td class="{kind}"{style}>{count}</td>', kind=kind, style=style, count=f"{count:,}"))
+        rows.append([name, *cells])
+    heads = [abbreviated(name, LONGEST_NAME) for name in names]
+    return table(
+        "Rows by their class (down) and the class that the model chose (across)", ["", *heads], rows, "confusion"
+    )
+
+
+def numbers(found: Findings) -> Iterator[Html]:
+    """Give how far a regression is off."""
+    guessed, true = found.values, found.true
+    rows = []
+    for k, name in enumerate(found.names):
+        error = guessed[:, k] - true[:, k]
+        spread = float(((true[:, k] - true[:, k].mean()) ** 2).sum())
+        r2 = 1 - float((error**2).sum()) / spread if np.ptp(true[:, k]) else None
+        sizes = (
+            judgement.rmse(true[:, k], guessed[:, k]),
+            float(np.abs(error).mean()),
+            float(error.mean()),
+            float(np.abs(error).max()),
+        )
+        rows.append([name, r2, *map(measured, sizes)])
+    heads = ["target", "R2", "RMSE", "mean absolute error", "mean error", "largest error"]
+    yield table(f"Errors on the {found.judged} part, in the units of the targets", heads, rows)
+    caption = f"Each dot is a row of the {found.judged} part; on the line the prediction is right."
+    left = "What is left: a pattern in it, or one side that spreads more, is what the model has not learnt."
+    yield figures_beside(
+        [
+            figure(inline(draw(true[:, k], guessed[:, k], name)), said)
+            for k, name in enumerate(found.names[:MOST_TARGETS])
+            for draw, said in ((figures.predicted_versus_true, caption), (figures.residuals, left))
+        ]
+    )
+    if len(found.names) > MOST_TARGETS:
+        yield fill("<p>The first {count} of {all} targets are drawn.</p>", count=MOST_TARGETS, all=len(found.names))
+
+
+def worst(found: Findings, worths: Sequence[Worth]) -> Html:
+    """Return the rows that the model gets most wrong, with their values."""
+    losses, part = verdict.row_losses(found), found.parts[found.judged]
+    worst = np.argsort(-losses, kind="stable")[:MOST_WORST].tolist()
+    if not found.is_regression:
+        worst = [row for row in worst if not found.right[row]]
+    names = [worth.name for worth in worths[:MOST_SHOWN]] or list(part.feature_names[:MOST_SHOWN])
+    rows: list[list[Any]] = []
+    for row in worst:
+        place = f"{row if part.numbers is None else int(part.numbers[row]):,}"
+        if found.is_regression:
+            said: list[Any] = [measured(float(found.true[row, 0])), measured(float(found.values[row, 0]))]
+        else:
+            chance = math.exp(-float(losses[row]))
+            said = [found.names[found.true[row]], found.names[found.guessed[row]], percent(chance)]
+        rows.append([place, *said, *(verdict.cell(part, row, name) for name in names)])
+    if not rows:
+        return titled("Largest mistakes", Html("<p>There are none.</p>"))
+    heads = ["true", "predicted"] if found.is_regression else ["class", "called", "chance of its class"]
+    by = "the columns that are worth most" if worths else "the first columns"
+    first = f", {short(found.names[0], 40)}" if found.is_regression and len(found.names) > 1 else ""
+    caption = f"Rows of the {found.judged} part, counted from 0 in the whole table{first}, with {by}"
+    return titled(
+        "Largest mistakes",
+        table(caption, ["row", *heads, *(abbreviated(name, LONGEST_COLUMN) for name in names)], rows),
+    )
