@@ -16,6 +16,7 @@ architecture run as one program.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from traceback import format_exception
@@ -33,7 +34,17 @@ from nanotorch.estimators.prepared import Prepared, Shared
 
 PORTION = 256  # fits that are trained together at most
 PORTION_BYTES = 2**28  # of weights, gradients and moments
-LIKE = "hidden_layer_sizes", "activation", "batch_size", "solver", "optimizer", "dtype", "batch_norm", "max_iter"
+LIKE = (
+    "hidden_layer_sizes",
+    "activation",
+    "batch_size",
+    "solver",
+    "optimizer",
+    "dtype",
+    "batch_norm",
+    "max_iter",
+    "compile",
+)
 
 
 class Fold:
@@ -141,12 +152,13 @@ def trial(base: Any, candidate: Mapping[str, Any], fold: Fold) -> Trial:
     return Trial(fold, candidate, estimator, last if isinstance(last, Network) else None)
 
 
+def kind(trial: Trial) -> str:
+    """Return what is the same for trials that may be alike."""
+    return "" if trial.network is None else repr([getattr(trial.network, name) for name in LIKE])
+
+
 def portions(trials: Sequence[Trial]) -> Iterator[list[Trial]]:
     """Return the trials in lists that may be trained together, those of a kind beside each other."""
-
-    def kind(trial: Trial) -> str:
-        return "" if trial.network is None else repr([getattr(trial.network, name) for name in LIKE])
-
     portion: list[Trial] = []
     total = 0
     for each in sorted(trials, key=kind):
@@ -163,8 +175,13 @@ def portions(trials: Sequence[Trial]) -> Iterator[list[Trial]]:
 
 def run(trials: Sequence[Trial], error_score: Any) -> Iterator[list[Trial]]:
     """Train all trials, and yield those that have ended, portion by portion."""
+    alike = Counter(map(kind, trials))
     for portion in portions(trials):
-        fits = [(each.network, each.prepared) for each in portion if each.network and each.prepared]
+        fits = []
+        for each in portion:
+            if each.network is not None and each.prepared is not None:
+                each.prepared.alike = alike[kind(each)]
+                fits.append((each.network, each.prepared))
         begun = [each for each in portion if each.prepared]
         started = time.perf_counter()
         ended = train_together(fits)

@@ -71,6 +71,8 @@ class MLPClassifier(ClassifierMixin, Network):
         accumulate: so many batches make one optimizer step, exactly as one large batch would.
         clip_norm, clip_value: limits of the gradient.
         ema: predict with an exponential moving average of the weights, of this decay.
+        compile: whether steps run as a program (`nanotorch.compile`): "auto" where that pays, True from the first on,
+            as in the trainer; where tables are ready it is one, whose bits are its own.
         device: "cpu", "cuda", "cuda:N", or "auto".
         dtype: "float32" or "float64", in training; predictions are computed in float64.
 
@@ -134,6 +136,7 @@ class MLPClassifier(ClassifierMixin, Network):
         clip_norm: PositiveFloat | None = None,
         clip_value: PositiveFloat | None = None,
         ema: Fraction | None = None,
+        compile: Literal["auto"] | bool = "auto",
         device: str = "cpu",
         dtype: Literal["float32", "float64"] = "float32",
     ) -> None:

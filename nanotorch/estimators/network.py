@@ -35,6 +35,7 @@ from nanotorch.estimators.prepared import Array, Prepared, Rows, Shared
 from nanotorch.optim import Optimizer
 from nanotorch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
 from nanotorch.registry import OPTIMIZERS, SCHEDULERS
+from nanotorch.train.fit.chunks import Compile, why_not
 from nanotorch.train.fit.loop import DivergedError, FitOptions
 from nanotorch.train.fit.moving_average import MovingAverage
 from nanotorch.train.fit.part_on_device import Part
@@ -201,7 +202,12 @@ class Network(BaseEstimator):
             epochs = training.epoch + 1
         elif incremental:
             epochs = 1
-        return Prepared(training, loader, validation, self._options(epochs), rows, seed)
+        compile: Compile = "auto" if isinstance(self.compile, str) else bool(self.compile)
+        options = self._options(epochs)
+        refused = why_not(training, loader, options) if compile is True else None
+        if refused is not None:
+            raise ValueError(f"compile=True: {refused}; 'auto' takes plain steps then")
+        return Prepared(training, loader, validation, options, rows, seed, compile=compile)
 
     def _look_at(self, prepared: Prepared, event: Any) -> None:
         """Take in what the loop yields: after an epoch this keeps the best weights, prints, and may end the fit."""

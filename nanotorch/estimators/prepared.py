@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 from numpy.typing import NDArray
 
 from nanotorch import Tensor
-from nanotorch.train.fit.chunks import Chunks
+from nanotorch.train.fit.chunks import Chunks, Compile
 from nanotorch.train.fit.loop import FitOptions, fit
 from nanotorch.train.fit.part_on_device import Part
 from nanotorch.train.fit.training import Training
@@ -64,6 +64,8 @@ class Prepared:
         rows: what is learnt from, without those set apart.
         seed: of the fit.
         best: the weights of the best epoch, where one is chosen.
+        compile: whether its steps run as a program: "auto" where that pays for all fits that are
+        alike: as many as there are.
     """
 
     training: Training
@@ -73,17 +75,33 @@ class Prepared:
     rows: Rows
     seed: int
     best: dict[str, Tensor] | None = None
+    compile: Compile = "auto"
+    alike: int = 1
 
     def events(self) -> Iterator[Any]:
         """Train: yield what the loop yields."""
         training, options, watched = self.training, self.options, self.validation is not None
-        chunks = Chunks(training, self.loader, options, options.accumulate, options.epochs, watched=watched)
+        chunks = Chunks(
+            training,
+            self.loader,
+            options,
+            options.accumulate,
+            options.epochs,
+            self.compile,
+            watched=watched,
+            alike=self.alike,
+        )
         return fit(training, self.loader, self.validation, options, chunks=chunks)
 
     @property
     def rows_of_a_batch(self) -> int:
         """How many rows the largest batch has."""
         return self.loader.batch_size or 1
+
+    @property
+    def as_table(self) -> bool:
+        """Whether steps ran as a table, from the first one on."""
+        return self.training.table_from == 1
 
     @property
     def unfinished(self) -> bool:

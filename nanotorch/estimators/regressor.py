@@ -86,6 +86,7 @@ class MLPRegressor(RegressorMixin, Network):
         clip_norm: PositiveFloat | None = None,
         clip_value: PositiveFloat | None = None,
         ema: Fraction | None = None,
+        compile: Literal["auto"] | bool = "auto",
         device: str = "cpu",
         dtype: Literal["float32", "float64"] = "float32",
     ) -> None:

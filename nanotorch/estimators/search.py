@@ -46,6 +46,8 @@ class MLPSearchCV(BaseSearchCV):
         return_train_score: score the rows that were learnt from as well.
 
     Attributes:
+        tables_: which fits ran as tables from their first step on, (candidates, folds): each of these has the bits of
+            its own fit with `compile=True`.
         cv_results_, best_estimator_, best_params_, best_score_, best_index_, scorer_, n_splits_, refit_time_,
         multimetric_, classes_, n_features_in_, feature_names_in_: as in GridSearchCV. What is fitted together takes
             together: `mean_fit_time` has equal shares of it.
@@ -69,6 +71,7 @@ class MLPSearchCV(BaseSearchCV):
     n_splits_: int
     refit_time_: float
     scorer_: Any
+    tables_: np.ndarray[Any, np.dtype[np.bool_]]
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **{name: kinds for name, kinds in BaseSearchCV._parameter_constraints.items() if "n_jobs" not in name},
@@ -166,10 +169,12 @@ class MLPSearchCV(BaseSearchCV):
         trials = [trial(self.estimator, candidate, fold) for candidate in candidates for fold in folds]
         places = {id(each): number for number, each in enumerate(trials)}
         results: list[Any] = [None] * count
+        tables = np.zeros(count, bool)
         unfinished = 0
         for portion in run(trials, self.error_score):
             for each in portion:
                 place = places[id(each)]
+                tables[place] = each.prepared is not None and each.prepared.as_table
                 unfinished += each.prepared is not None and each.prepared.unfinished
                 results[place] = each.result(scorers, self.error_score, self.return_train_score)
                 if self.verbose > 1:
@@ -179,6 +184,7 @@ class MLPSearchCV(BaseSearchCV):
         _warn_or_raise_about_fit_failures(results, self.error_score)
         if callable(self.scoring):
             _insert_error_scores(results, self.error_score)
+        self.tables_ = tables.reshape(len(candidates), len(folds))
         if unfinished:
             warnings.warn(
                 f"{unfinished} of {count} fits ended at max_iter while their loss, or score, was still becoming better;"

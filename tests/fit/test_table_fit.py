@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
 
 from nanotorch.capture.sweep.tabled_step import TabledStep
 from nanotorch.capture.table.machine import MACHINE
-from nanotorch.estimators import MLPClassifier
+from nanotorch.estimators import MLPClassifier, MLPSearchCV
 from nanotorch.train.config.loading import load as load_config
 from nanotorch.train.config.loading import loads
 from nanotorch.train.fit import chunks, together
@@ -188,6 +190,33 @@ def test_estimators_have_the_same_bytes_each_time_and_go_on_with_them() -> None:
     assert bytes_of(short) != bytes_of(fitted(8))
     for one, other in zip(short.weights_.values(), fitted(8).weights_.values(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_the_fits_of_a_search_pay_for_a_table_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fits too short for one, of which the search has enough: each has the bits of its own fit as a program."""
+    monkeypatch.setattr(chunks, "PAYS", 40)
+    monkeypatch.setattr(chunks, "PAYS_AHEAD", 40)
+    draw = np.random.default_rng(0)
+    X = draw.standard_normal((50, 5))
+    y = (X[:, 0] > 0).astype(int)
+    network = MLPClassifier((6,), batch_size=16, n_iter_no_change=np.inf, max_iter=4, random_state=0)
+    how: dict[str, Any] = {"cv": 3, "scoring": "neg_log_loss"}
+    few, grid = {"alpha": [0.1]}, {"alpha": [0.0, 0.1, 1.0], "dropout": [0.0, 0.1]}
+    assert not MLPSearchCV(network, few, **how).fit(X, y).tables_.any()
+    ours = MLPSearchCV(network, grid, **how).fit(X, y)
+    assert ours.tables_.shape == (6, 3)
+    assert ours.tables_.all()
+    theirs = GridSearchCV(clone(network).set_params(compile=True), grid, **how).fit(X, y)
+    plain = GridSearchCV(network, grid, **how).fit(X, y)
+    for fold in range(3):
+        score = f"split{fold}_test_score"
+        np.testing.assert_array_equal(ours.cv_results_[score], theirs.cv_results_[score])
+        np.testing.assert_allclose(ours.cv_results_[score], plain.cv_results_[score], rtol=1e-5)
+    assert any(
+        (ours.cv_results_[f"split{k}_test_score"] != plain.cv_results_[f"split{k}_test_score"]).any() for k in range(3)
+    )
+    mixed = MLPSearchCV(network, {"compile": [False, True], "alpha": [0.0]}, **how).fit(X, y)
+    assert mixed.tables_.tolist() == [[False] * 3, [True] * 3]
 
 
 @pytest.mark.parametrize(

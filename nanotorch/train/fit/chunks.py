@@ -16,6 +16,9 @@ process from some 230 steps on, in windows of 32 rows or of 200, later ones from
 windows counted too. `PAYS_AHEAD` lies between; there a step counts the more, the more rows it has.
 Steps of large networks are products of matrices and memory, of which a program saves a twentieth or a tenth, while
 recording and checking one takes as long as 40 of them: from `LARGE` parameters on it takes twice as many steps.
+Fits that are alike share a program: where a search, a sweep, folds or repeats train several of them, the steps of all
+that it was asked for count together, whether they are taken at once or not. So each of them has the bits of the same
+fit alone where that is told to run as a program (`compile=True`), and what each ran as is in its record.
 
 A program of NumPy gives the plain step bit for bit, so it never matters which steps ran as one. A table gives it to
 rounding (Note [Tolerance of tables]), so it has to be the same steps whenever a training is repeated, or stopped and
@@ -216,6 +219,7 @@ class Chunks:
         compile: "auto" where it pays, True from the first step on.
         pause: a chunk ends after each step whose number is a multiple of this, where something may be saved.
         watched: whether somebody looks at the training between two epochs, or stops it there, or where it diverges.
+        alike: how many fits like this one there are, which share what a program costs.
 
     Attributes:
         refused: why steps of this kind are no program; None where they are one, as far as is known.
@@ -244,8 +248,9 @@ class Chunks:
         compile: Compile = "auto",
         pause: int | None = None,
         watched: bool = True,
+        alike: int = 1,
     ) -> None:
-        self.loader, self.epochs, self.pause, self.watched = loader, epochs, pause, watched
+        self.loader, self.epochs, self.pause, self.watched, self.alike = loader, epochs, pause, watched, alike
         self.ahead: deque[Ahead] = deque()
         self.always = compile is True
         self.refused = why_not(training, loader, options) if compile else "train.compile is false"
@@ -297,7 +302,7 @@ class Chunks:
     def _first_of_table(self, training: Training) -> int | None:
         """Return the first epoch of a training that would run as a table; None where that does not pay."""
         sure = min(self.epochs, training.patience or self.epochs)
-        if self.always or self.whole * sure >= self.least or self._ahead_pays(training, sure):
+        if self.always or self.alike * self.whole * sure >= self.least or self._ahead_pays(training, sure):
             return 1
         late = 1 + math.ceil(PAYS_LATE / self.whole)
         return late if self.whole * (self.epochs - late + 1) >= self.least else None
@@ -305,7 +310,8 @@ class Chunks:
     def _ahead_pays(self, training: Training, sure: int) -> bool:
         """Return whether a table pays for so many epochs since they are taken ahead."""
         steps = -(-self.rows_per_epoch // self.rows) * sure * (1 + self.rows / MANY_ROWS)
-        return not self.watched and training.scheduler is None and self.small and steps >= PAYS_AHEAD
+        ahead = not self.watched and training.scheduler is None and self.small
+        return ahead and self.alike * steps >= PAYS_AHEAD
 
     def plan(self, training: Training) -> str:
         """Say what runs the steps that come, as far as can be said before them."""
