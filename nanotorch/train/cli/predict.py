@@ -12,13 +12,15 @@ EPILOG = """\
 examples:
   {prog} RUN --input rows.csv --output predictions.csv
   {prog} RUN --input a.parquet --output b.parquet --keep id
+  {prog} RUN --input rows.csv --output predictions.csv --interval 0.9
   cat rows.csv | {prog} RUN --input - --output - | head
 
 The input has the columns that the model was trained on, in any order; further
 ones are left alone. The output has a row for each row of the input, in the same
 order: for classes `prediction` and `probability_<class>`, for numbers
 `prediction` in the units of the target, or `prediction_<target>` where there
-are several.
+are several. With --interval, numbers have `prediction_low` and
+`prediction_high` too, and classes `prediction_set`, a JSON list.
 
 exit codes:
   0 done   1 failed   2 bad usage, or no run
@@ -56,9 +58,22 @@ def parser(prog: str) -> argparse.ArgumentParser:
         action="store_true",
         help="in CSV, put an apostrophe before texts that begin with = + - @, a tab or a carriage return",
     )
+    add(
+        "--interval",
+        type=_share,
+        metavar="SHARE",
+        help="also give what holds the truth with this probability, as 0.9: an interval for numbers, a set of classes",
+    )
     add("--checkpoint", type=path_option, default="best", metavar="best|last|PATH", help="which model (default: best)")
     add_reading_options(made)
     return made
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError(f"expected a share between 0 and 1, such as 0.9, got {text}")
+    return share
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m nanotorch.predict") -> int:
@@ -78,6 +93,7 @@ def _predict(options: argparse.Namespace) -> None:
         options.keep,
         options.quote_formulas,
         reading_options(options),
+        options.interval,
     )
     for text in done.notes:
         note(text)

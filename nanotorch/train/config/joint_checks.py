@@ -39,6 +39,7 @@ def check_together(check: Check) -> None:
             left = f"test_size {test} and validation_size {validation} leave nothing to train on"
             check.report(("data", place), left)
     _check_class_weight(check)
+    _check_calibration(check)
     _check_metrics(check)
     _check_exclusive(check)
     _check_folds(check)
@@ -100,6 +101,13 @@ def _tasks(check: Check) -> set[str] | None:
         return None
     names = DATASETS.arguments(dataset)
     return set(possible_tasks(dataset, {key: check.value("data", key) for key in names}))
+
+
+def _check_calibration(check: Check) -> None:
+    """A temperature is for probabilities."""
+    if check.value("train", "calibration") and _tasks(check) == {"regression"}:
+        message = f"a regression states no probabilities, and {check.value('data', 'name')} is one"
+        check.report(("train", "calibration"), message)
 
 
 def _check_class_weight(check: Check) -> None:

@@ -172,7 +172,8 @@ class TrainSection(Section):
     """How long, in which portions and how often; `accumulate` batches make one optimizer step.
 
     `metrics` are scores by scikit-learn's names besides the usual ones; `monitor` is the score that says which epoch is
-    best. `folds` cross-validates, and `repeats` trains with that many seeds: each makes a run of its own.
+    best. `calibration: temperature` makes the probabilities of classes as sure as they are right, by the validation
+    part. `folds` cross-validates, and `repeats` trains with that many seeds: each makes a run of its own.
     """
 
     epochs: PositiveInt
@@ -187,6 +188,7 @@ class TrainSection(Section):
     compile: bool | Literal["auto"] = "auto"
     metrics: tuple[Annotated[str, NameIn(METRICS)], ...] = ()
     monitor: str = "auto"
+    calibration: Literal["temperature"] | None = None
     folds: Annotated[int, Between(2)] | None = None
     repeats: PositiveInt = 1
 

@@ -31,6 +31,8 @@ def loss_and_parts(
     """Return the loss, which sums over rows, and the parts of the data on their device, as it wants them, unless they
     are there already.
     """
+    if config.train.calibration is not None and data.preprocessing.task == "regression":
+        raise DataError("train.calibration is for classes, and the data are a regression", "train", "calibration")
     dtype = getattr(torch, config.dtype)
     by_class = class_weights(config.loss.class_weight, data.parts["train"])
     criterion = summing_loss(config, data.parts["train"], by_class).to(device, dtype)

@@ -222,7 +222,8 @@ class RunDirectory:
             self.write("config.yaml", source)
         self.write_json("env.json", environment)
         self.write("metrics.jsonl", as_lines(history))
-        (self.path / "summary.json").unlink(missing_ok=True)  # of a run that now goes on for more epochs
+        for name in ("summary.json", "held_out.json"):
+            (self.path / name).unlink(missing_ok=True)  # of a run that now goes on for more epochs
 
     def write(self, name: str, text: str | bytes) -> None:
         """Write a file, all of it or nothing, and wait until it is on the disk."""
@@ -246,8 +247,12 @@ class RunDirectory:
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
         self._append("train.log", "".join(f"{now}  {line}\n" for line in printable(message).split("\n")))
 
-    def finish(self, history: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> None:
-        """Write the metrics once more, with a table of them, and at last the summary, which makes the run complete."""
+    def finish(
+        self, history: Sequence[Mapping[str, Any]], held_out: Mapping[str, Any], summary: Mapping[str, Any]
+    ) -> None:
+        """Write the metrics once more, with a table of them, what is kept of rows that were held out, and at last the
+        summary, which makes the run complete.
+        """
         self._append_all()
         columns = list(dict.fromkeys(name for record in history for name in record))
         table = io.StringIO()
@@ -259,6 +264,7 @@ class RunDirectory:
                 self.write(name, text)
             except DirectoryError as error:
                 self._complain(str(error))
+        self.write("held_out.json", json.dumps(held_out) + "\n")
         self.write_json("summary.json", summary)
 
     def _append(self, name: str, lines: str) -> None:

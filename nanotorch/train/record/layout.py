@@ -23,7 +23,7 @@ CHECKPOINT: Layout = {r"(model|training|optimizer)\.safetensors|(optimizer|state
 TENSORBOARD: Layout = {"train|validation|test": {r"events\.out\.tfevents\.\d+(\.\d+)?\.nanotorch": None}}
 HALF_WRITTEN = r"\.[0-9a-f]{8}\.writing"
 RUN: dict[str, Any] = {
-    r"(config|resolved)\.yaml|(env|summary)\.json|metrics\.(jsonl|csv)|train\.log": None,
+    r"(config|resolved)\.yaml|(env|summary|held_out)\.json|metrics\.(jsonl|csv)|train\.log": None,
     r"report\.html|learning_curve\.(svg|png)|trials\.csv|best\.yaml|\.lock": None,
     HALF_WRITTEN: None,
     "checkpoints": {

@@ -286,8 +286,18 @@ class Summary(Schema):
     scores: Scores
     classes: list[ClassFacts] | None = None
     calibration_error: float | None = None
+    temperature: Scale | None = None
     verdict: list[str] | None = None
     seconds: float
+
+
+class HeldOut(Schema):
+    """held_out.json of a run: scores of rows of the validation part, for each target, and how it judged the others."""
+
+    held_out: list[list[Finite]]
+    called: list[Annotated[list[Count], Field(min_length=3, max_length=3)]] | None = None
+    true: list[list[Finite]] | None = None
+    predicted: list[list[Finite]] | None = None
 
 
 class SeveralSummary(Schema):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,28 @@ from nanotorch.train.data.table import Table
 from nanotorch.train.fit.loop import rows_at_once
 from nanotorch.train.fit.part_on_device import Part
 from nanotorch.train.fit.prepare import Data
-from nanotorch.train.score import classification
+from nanotorch.train.model.tempered import Tempered
+from nanotorch.train.score import classification, conformal
 from nanotorch.train.score.classification import Calibration, ClassScore
+from nanotorch.train.score.temperature import temperature
 from nanotorch.utils.data import DataLoader
+
+MOST_KEPT = 1000  # rows of the judged part of a regression
+MOST_HELD = 2**21  # values for as many rows of the validation part
+
+
+class Untempered(NamedTuple):
+    """What a classifier says without its temperature.
+
+    Attributes:
+        temperature: by which its logits are divided.
+        stated: what `Findings.stated` would be without.
+        chances: what `Findings.chances` would be.
+    """
+
+    temperature: float
+    stated: NDArray[np.float64]
+    chances: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -37,6 +56,10 @@ class Findings:
         judged: the name of the part whose predictions are looked at: "test", where there is one.
         guessed: what the best model says of the rows of that part: class numbers (n,), or outputs (n, targets).
         stated: the probability that it gives the second of two classes, or of more the one that it chose, (n,).
+        chances: the probability that it gives the class of each row, (n,).
+        sizes: how many classes the set of each row has at every one of LEVELS (Note [Conformal prediction]), (n, 3).
+        untempered: what it would say without its temperature, where it has one.
+        held_out: how far off it is on rows of the validation part, (m, 1) for classes, else (m, targets).
         outputs_of: what the best model gives for rows as it sees them, (n, in_features).
         notices: what is to be known of the data.
     """
@@ -48,6 +71,10 @@ class Findings:
     judged: str
     guessed: NDArray[Any]
     stated: NDArray[np.float64]
+    chances: NDArray[np.float64]
+    sizes: NDArray[np.int64]
+    untempered: Untempered | None
+    held_out: NDArray[np.float64]
     outputs_of: Callable[[NDArray[np.float64]], NDArray[Any]]
     notices: Sequence[str] = ()
 
@@ -100,7 +127,11 @@ class Findings:
     @cached_property
     def calibration(self) -> Calibration:
         """How far the probabilities of a classifier can be believed, on the judged part."""
-        return classification.calibration(self.stated, self.true == 1 if len(self.names) == 2 else self.right)
+        return self.calibration_of(self.stated)
+
+    def calibration_of(self, stated: NDArray[np.float64]) -> Calibration:
+        """Return how far other probabilities of the same classes can be believed."""
+        return classification.calibration(stated, self.true == 1 if len(self.names) == 2 else self.right)
 
     def facts(self) -> dict[str, Any]:
         """Return what `summary.json` says beside the scores; nothing for a regression."""
@@ -108,36 +139,107 @@ class Findings:
             return {}
         return {"classes": [score._asdict() for score in self.classes], "calibration_error": self.calibration.error}
 
+    def kept(self) -> dict[str, Any]:
+        """Return what `held_out.json` says, for intervals of new rows, and for the page of folds."""
+        plain: dict[str, Any] = {"held_out": self.held_out.T.tolist()}
+        if self.is_regression:
+            some = np.unique(np.linspace(0, len(self.true) - 1, MOST_KEPT).astype(np.int64))
+            return plain | {"true": self.true[some].T.tolist(), "predicted": self.values[some].T.tolist()}
+        many = len(self.names)
+        pairs, rows = np.unique(self.true * many + self.guessed, return_counts=True)
+        return plain | {"called": np.stack([pairs // many, pairs % many, rows], axis=1).tolist()}
+
 
 def gather(config: Config, data: Data, model: nn.Module, parts: Mapping[str, Part]) -> Findings:
     """Let the model predict the last part of the data, and look at its layers."""
     judged = list(parts)[-1]
+    held_out = _held_out(model, data, parts)
     return Findings(
         config,
         data.parts,
         data.preprocessing,
         _layers(model, parts["train"], config.train.batch_size),
         judged,
-        *_outputs(model, parts[judged]),
+        *_outputs(model, parts[judged], data.parts[judged], held_out),
+        held_out,
         partial(_outputs_of, model, parts[judged]),
         getattr(data, "notices", ()),
     )
 
 
-def _outputs(model: nn.Module, part: Part) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Return what the model says of the rows, and how sure it is of their classes."""
-    guessed, stated = [], []
+def outputs_of_some(model: nn.Module, part: Part, rows: Table, most: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return what the model gives for rows of a part, all or so many of them drawn by chance, and their targets."""
+    chosen = np.sort(np.random.default_rng(0).permutation(len(part))[:most])
+    pieces, at_once = [], rows_at_once(part)
     model.eval()
+    with torch.no_grad():
+        for start in range(0, len(chosen), at_once):
+            features = part.dataset.__getitems__(chosen[start : start + at_once].tolist()).fields[0]
+            pieces.append(model(features).cpu().numpy())
+    return np.concatenate(pieces).astype(np.float64), rows.targets[chosen]
+
+
+def tempered(model: nn.Module, part: Part, rows: Table) -> Tempered:
+    """Return a classifier with the temperature that suits the rows of a part best (Note [Temperature])."""
+    most = max(1, MOST_HELD // len(rows.target_names))
+    return Tempered(model, temperature(*outputs_of_some(model, part, rows, most)))
+
+
+def _held_out(model: nn.Module, data: Data, parts: Mapping[str, Part]) -> NDArray[np.float64]:
+    """Return how far off the model is on rows of the validation part (Note [Conformal prediction])."""
+    part, rows = parts["validation"], data.parts["validation"]
+    most = max(1, min(conformal.MOST_SCORES, MOST_HELD // len(data.preprocessing.target_names)))
+    outputs, true = outputs_of_some(model, part, rows, most)
+    if data.preprocessing.task == "regression":
+        return np.abs(data.preprocessing.in_units(outputs) - true)
+    return 1 - classification.probabilities(outputs)[np.arange(len(true)), true][:, None]
+
+
+class Said(NamedTuple):
+    """What the model says of the judged rows: see Findings."""
+
+    guessed: NDArray[Any]
+    stated: NDArray[np.float64]
+    chances: NDArray[np.float64]
+    sizes: NDArray[np.int64]
+    untempered: Untempered | None
+
+
+def _outputs(model: nn.Module, part: Part, rows: Table, held_out: NDArray[np.float64]) -> Said:
+    """Return what the model says of the rows, and how sure it is of their classes: see Findings."""
+    limits = [float(conformal.limits(held_out, level)[0]) for level in conformal.LEVELS]
+    guessed, stated, chances, sizes, raw = [], [], [], [], []
+    model.eval()
+    start = 0
     with torch.no_grad():
         for features, *_ in DataLoader(part.dataset, rows_at_once(part)):
             outputs = model(features).cpu().numpy()
             if part.scored_as["task"] == "regression":
                 guessed.append(outputs)
                 continue
-            chances = classification.probabilities(outputs)
+            true = rows.targets[start : (start := start + len(outputs))]
             guessed.append(classification.predicted(outputs))
-            stated.append(chances[:, 1] if chances.shape[1] == 2 else chances.max(axis=1))
-    return np.concatenate(guessed), np.concatenate(stated) if stated else np.empty(0)
+            odds = classification.probabilities(outputs)
+            stated.append(_stated(odds))
+            chances.append(odds[np.arange(len(true)), true])
+            sizes.append(np.stack([conformal.in_set(odds, limit).sum(axis=1) for limit in limits], axis=1))
+            if isinstance(model, Tempered):
+                odds = classification.probabilities(outputs * model.temperature)
+                raw.append((_stated(odds), odds[np.arange(len(true)), true]))
+    empty = [np.empty(0)]
+    return Said(
+        np.concatenate(guessed),
+        np.concatenate(stated or empty),
+        np.concatenate(chances or empty),
+        np.concatenate(sizes) if sizes else np.empty((0, len(limits)), np.int64),
+        Untempered(model.temperature, *map(np.concatenate, zip(*raw, strict=True)))
+        if isinstance(model, Tempered)
+        else None,
+    )
+
+
+def _stated(odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    return odds[:, 1] if odds.shape[1] == 2 else odds.max(axis=1)
 
 
 def _outputs_of(model: nn.Module, part: Part, features: NDArray[np.float64]) -> NDArray[Any]:

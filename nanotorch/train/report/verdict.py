@@ -214,19 +214,9 @@ def column_worths(found: Findings) -> tuple[list[Worth], int]:
 
 def row_losses(found: Findings) -> NDArray[np.float64]:
     """Return the loss of each judged row: minus the logarithm of its class's probability, or its squared error."""
-    if not found.is_regression and len(found.names) == 2:
-        chances = np.where(found.true == 1, found.stated, 1 - found.stated)
-    elif not found.is_regression:
-        chances = np.where(found.right, found.stated, 1 - found.stated)  # of a wrong one at most so much
-        wrong = np.flatnonzero(~found.right)
-        wrong = np.sort(wrong[np.argsort(-found.stated[wrong], kind="stable")[:AT_ONCE]])  # the surest of very many
-        if len(wrong):
-            part = found.parts[found.judged].rows(wrong)
-            outputs = found.outputs_of(found.preprocessing.features(part))
-            chances[wrong] = classification.probabilities(outputs)[np.arange(len(wrong)), part.targets]
-    else:
+    if found.is_regression:
         return _squared(found, found.values, found.true)
-    return _surprise(chances)
+    return _surprise(found.chances)
 
 
 def _losses(found: Findings, outputs: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:

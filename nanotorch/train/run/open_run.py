@@ -35,7 +35,7 @@ from nanotorch.train.record.progress import Progress
 from nanotorch.train.record.resume import Resumed, ResumeError, again, differences, environment_of, whole
 from nanotorch.train.record.tensorboard_log import TensorBoardLog
 from nanotorch.train.report import run_page
-from nanotorch.train.report.run_summary import gather
+from nanotorch.train.report.run_summary import gather, tempered
 from nanotorch.train.score.meter import main_metric
 from nanotorch.train.terminal import text_report as report
 from nanotorch.train.terminal.interrupt import Interrupt, Stopping, TrainingInterrupted
@@ -112,6 +112,7 @@ class OpenRun:
     _steps: int = 0
     _resume: Resumed | None = None
     _preprocessing: dict[str, Any] = field(default_factory=dict)
+    _model: nn.Module | None = None
 
     # ------------------------------------------------------------ open
 
@@ -279,11 +280,14 @@ class OpenRun:
         best = checkpoint.find(checkpoints.root, "best")
         assert best is not None
         training.use(checkpoint.load(best).model)
+        self._model, parts = training.model, self.setup.parts
         try:
             with drawing_from(training.generator):
+                if self.config.train.calibration is not None:
+                    self._model = tempered(training.model, parts["validation"], self.data.parts["validation"])
                 scores = {
-                    name: evaluate(training.model, training.criterion, part, self.interrupt)
-                    for name, part in self.setup.parts.items()
+                    name: evaluate(self._model, training.criterion, part, self.interrupt)
+                    for name, part in parts.items()
                 }
             for name, values in scores.items():
                 check_scores(training, name, values)
@@ -297,12 +301,13 @@ class OpenRun:
     def close(self, scores: dict[str, dict[str, float]], with_page: bool = True) -> RunResult:
         """Tell and write all that is known at the end; `summary.json` goes last."""
         config, training, parts, root = self.config, self.setup.training, self.setup.parts, self.files.path
+        model = self._model or training.model
         if training.stopped:
             self.tell.say(training.stopped, apart=True)
         rows = {name: len(part) for name, part in parts.items()}
         heading = f"{config.name}: scores of epoch {training.best_epoch}, the best of {training.epoch}"
         self.tell.say(f"{heading}\n{report.table(scores, rows)}", apart=True)
-        found = gather(config, self.data, training.model, parts)
+        found = gather(config, self.data, model, parts)
         if found.classes:
             self.tell.say(f"{found.judged} part by class\n{report.class_table(found.classes)}", apart=True)
         facts = {
@@ -317,6 +322,7 @@ class OpenRun:
             "rows": rows,
             "scores": scores,
             **found.facts(),
+            **({} if found.untempered is None else {"temperature": found.untempered.temperature}),
             **({"verdict": run_page.judge(found)} if with_page else {}),
             "seconds": time.perf_counter() - self.started,
         }
@@ -328,9 +334,9 @@ class OpenRun:
             (root / "report.html").unlink(missing_ok=True)  # of fewer epochs
         elif run_page.write(root, found, training.history, facts, self.here):
             shown = "; report.html shows them"
-        self.files.finish(training.history, facts)
+        self.files.finish(training.history, found.kept(), facts)
         self.tell.show(f"results in {root}{shown}")
-        return RunResult(root, training.model, scores, training.history, training.best_epoch)
+        return RunResult(root, model, scores, training.history, training.best_epoch)
 
 
 def open_run(

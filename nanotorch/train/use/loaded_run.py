@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from nanotorch.train.data.table import FloatArray
 from nanotorch.train.fit.build import build_model
 from nanotorch.train.fit.fitting import fitting
 from nanotorch.train.fit.random_numbers import borrowed_generator
+from nanotorch.train.model.tempered import Tempered
 from nanotorch.train.record import checkpoint, layout
-from nanotorch.train.record.records import RunState, SweepSummary, checked, read_json
+from nanotorch.train.record.records import HeldOut, RunState, Summary, SweepSummary, checked, read_json
 from nanotorch.train.record.resume import environment_of
+from nanotorch.train.score import conformal
 from nanotorch.train.terminal.command import UsageError, note
 
 ROWS_AT_ONCE = 4096  # prepared rows that the model takes together
@@ -64,6 +66,37 @@ class LoadedRun:
         missing = self.preprocessing.missing_values
         stated = {"missing_values": {"only": missing}} if missing else {}
         return self.config.data.arguments | stated
+
+    @property
+    def is_best(self) -> bool:
+        """Whether the model is that of the best epoch of a run that is complete, by which the run is judged."""
+        best = checkpoint.find(self.directory / "checkpoints", "best")
+        complete = (self.directory / "summary.json").is_file()
+        return complete and best is not None and best.resolve() == self.checkpoint
+
+    def limits(self, level: float) -> FloatArray:
+        """Return by how much a new row is off at most, with this probability: for each target its error, or 1 - p of
+        the class (Note [Conformal prediction]).
+
+        A RunError where the run does not say, or where it knows of too few rows.
+        """
+        if not self.is_best:
+            raise RunError(f"{self.directory} says how far off its best model is, when it is complete; not of others")
+        try:
+            kept = read_json(self.directory / "held_out.json", HeldOut)["held_out"]
+        except FileNotFoundError:
+            raise RunError(f"{self.directory} has no held_out.json: it was trained by an earlier version") from None
+        scores = np.array(kept).T
+        targets = len(self.preprocessing.target_names) if self.preprocessing.task == "regression" else 1
+        if scores.ndim != 2 or scores.shape[1] != targets:
+            raise RunError(f"{self.directory / 'held_out.json'}: held_out should have {targets} columns of one length")
+        found = conformal.limits(scores, level)
+        if np.isinf(found).any():
+            raise RunError(
+                f"an interval of {level:g} needs {conformal.fewest(level)} rows for validation, and this run has"
+                f" {len(scores)}: a smaller level, or a larger data.validation_size"
+            )
+        return found
 
     def outputs(self, features: FloatArray) -> FloatArray:
         """Return what the model gives for prepared rows, (n, out_features) float64:
@@ -115,7 +148,13 @@ def load_run(directory: str | Path, which: str = "best", device: str | None = No
         model = build_model(config, preprocessing).to(getattr(torch, config.dtype))
     fitting(place / "model.safetensors", saved.model, model)
     model.load_state_dict(saved.model)
-    return LoadedRun(root, place.resolve(), config, preprocessing, model.eval(), saved.state)
+    run = LoadedRun(root, place.resolve(), config, preprocessing, model.eval(), saved.state)
+    if config.train.calibration is None or not run.is_best:
+        return run
+    found = read_json(root / "summary.json", Summary).get("temperature")
+    if found is None:
+        raise RunError(f"{root / 'summary.json'} has lost its temperature, which train.calibration asks for")
+    return replace(run, model=Tempered(model, found).eval())
 
 
 def load_told(directory: str | Path, which: str = "best", device: str | None = None) -> LoadedRun:
@@ -123,6 +162,8 @@ def load_told(directory: str | Path, which: str = "best", device: str | None = N
     run = load_run(directory, which, device)
     if best_trial(Path(directory)) is not None:
         note(f"{directory} is a sweep, and this is of its best trial, {run.directory.name}")
+    if run.config.train.calibration is not None and not run.is_best:
+        note(f"without its temperature, which {run.directory} has for its best model alone, when it is complete")
     return run
 
 

@@ -16,6 +16,7 @@ from nanotorch import Tensor, nn
 from nanotorch.train.model.embedding import EmbeddedColumns
 from nanotorch.train.model.models import Residual
 from nanotorch.train.model.tabular import OnNumbers
+from nanotorch.train.model.tempered import Tempered
 
 Converter = Callable[["Graph", Any, str], str]
 ONNX_LAYERS: dict[type[nn.Module], Converter] = {}
@@ -122,6 +123,11 @@ def _sequential(graph: Graph, module: nn.Sequential, x: str) -> str:
     for name, child in module.named_children():
         x = layer(graph, child, x, f"{place}.{name}")
     return x
+
+
+@converts(Tempered)
+def _tempered(graph: Graph, module: Tempered, x: str) -> str:
+    return graph.add("Div", layer(graph, module.model, x, graph.layer), graph.constant(module.temperature))
 
 
 @converts(Residual)

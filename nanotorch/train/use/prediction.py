@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from nanotorch.registry import LOSSES, closest
 from nanotorch.train.data.data_notices import Noticed
 from nanotorch.train.data.input_rows import RowFile, open_rows
 from nanotorch.train.data.table import FloatArray, TableError, shown
+from nanotorch.train.score import conformal
 from nanotorch.train.score.classification import predicted, probabilities
 from nanotorch.train.terminal.blas_threads import blas_threads
 from nanotorch.train.terminal.command import UsageError
@@ -32,6 +34,13 @@ def predicted_columns(run: LoadedRun) -> list[str]:
     return ["prediction"] if len(names) == 1 else [f"prediction_{name}" for name in names]
 
 
+def columns_of_intervals(run: LoadedRun) -> list[str]:
+    """Return the names of the columns that `intervals` gives."""
+    if run.preprocessing.task != "regression":
+        return ["prediction_set"]
+    return [f"{name}_{end}" for name in predicted_columns(run) for end in ("low", "high")]
+
+
 def predict(run: LoadedRun, features: FloatArray) -> dict[str, NDArray[Any]]:
     """For prepared rows, the columns of the answer by name: texts for the class, float64 for everything else.
 
@@ -43,6 +52,29 @@ def predict(run: LoadedRun, features: FloatArray) -> dict[str, NDArray[Any]]:
         return dict(zip(predicted_columns(run), preprocessing.in_units(outputs).T, strict=True))
     labels = np.array(preprocessing.target_names, dtype=object)[predicted(outputs)]
     return dict(zip(predicted_columns(run), [labels, *probabilities(outputs).T], strict=True))
+
+
+def intervals(run: LoadedRun, answer: Mapping[str, NDArray[Any]], limits: FloatArray) -> dict[str, NDArray[Any]]:
+    """Return, by name, the columns that say what the truth is not beyond (Note [Conformal prediction]): the ends of an
+    interval for numbers; for classes a JSON list of those that it may be, the likeliest first.
+
+    Args:
+        run: whose answer it is.
+        answer: what `predict` gives.
+        limits: what `run.limits` gives.
+    """
+    names, columns = columns_of_intervals(run), list(answer.values())
+    if run.preprocessing.task == "regression":
+        ends = [end for values, far in zip(columns, limits, strict=True) for end in (values - far, values + far)]
+        return dict(zip(names, ends, strict=True))
+    odds = np.stack(columns[1:], axis=1)
+    held, classes = conformal.in_set(odds, float(limits[0])), run.preprocessing.target_names
+    likeliest = np.argsort(-odds, axis=1, kind="stable").tolist()
+    said = [
+        json.dumps([classes[k] for k in order if of_row[k]], ensure_ascii=False)
+        for order, of_row in zip(likeliest, held.tolist(), strict=True)
+    ]
+    return dict(zip(names, [np.array(said, dtype=object)], strict=True))
 
 
 # ------------------------------------------------------------ whole files
@@ -64,18 +96,21 @@ def predict_file(
     keep: Sequence[str] = (),
     quote_formulas: bool = False,
     written_as: Mapping[str, Any] | None = None,
+    interval: float | None = None,
 ) -> Predicted:
     """Predict the rows of a file (`-` is standard input) into another, some thousand rows at a time.
 
     The columns named by `keep` are copied from the input as they stand, before the predictions; `quote_formulas` puts
     an apostrophe before texts that a spreadsheet would compute; `written_as` has keys of `data` (separator, encoding
-    ...) where the file is written in another way than the table of the run. A column that the model needs and that is
+    ...) where the file is written in another way than the table of the run; `interval` is a probability, such as 0.9,
+    with which columns of `intervals` hold the truth. A column that the model needs and that is
     not there, and a cell that is no number where one is needed, are a TableError that names the place.
     """
     refuse_to_replace(run, output, rows)
+    limits = None if interval is None else run.limits(interval)
     done, noticed = Predicted(), Noticed()
     features, texts = run.preprocessing.column_names, run.preprocessing.columns_of_texts
-    columns = [*keep, *predicted_columns(run)]
+    columns = [*keep, *predicted_columns(run), *([] if limits is None else columns_of_intervals(run))]
     with open_rows(rows, features, {**run.reading, **(written_as or {})}) as file:
         further = further_columns(run, file)
         for name in keep:
@@ -90,7 +125,8 @@ def predict_file(
         with PredictionFile(output, columns, quote_formulas) as written, blas_threads(run.model, ROWS_AT_ONCE):
             for piece in file.pieces(run.preprocessing.columns_of_numbers, texts, keep):
                 answer = predict(run, run.preprocessing.encode_piece(piece, noticed))
-                written.write({**answer, **piece.kept})
+                further_answer = {} if limits is None else intervals(run, answer, limits)
+                written.write({**answer, **further_answer, **piece.kept})
                 done.rows += piece.rows
                 if run.preprocessing.task != "regression":
                     done.classes.update(answer["prediction"].tolist())

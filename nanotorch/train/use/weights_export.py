@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import nanotorch as torch
+from nanotorch.train.model.tempered import Tempered
 from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.use.loaded_run import LoadedRun
 from nanotorch.utils import files
@@ -40,10 +41,15 @@ def save_weights(run: LoadedRun, path: Path) -> Path:
     """Write the weights under PyTorch's names and shapes, and a `.json` of the same name; return the path of that.
 
     The JSON holds the layers as text, the model's section of the config, and the preprocessing: which columns go in,
-    what they are shifted and scaled by, the categories, the names of the classes.
+    what they are shifted and scaled by, the categories, the names of the classes; and the temperature by which logits
+    are to be divided, where there is one.
     """
     beside = beside_weights(path)
-    config = run.config.model_dump(mode="json")
+    config, model = run.config.model_dump(mode="json"), run.model
+    added: dict[str, float] = {}
+    if isinstance(model, Tempered):
+        added["temperature"] = model.temperature
+        model = model.model
     facts = {
         "format": FORMAT,
         "nanotorch": torch.__version__,
@@ -51,10 +57,11 @@ def save_weights(run: LoadedRun, path: Path) -> Path:
         "epoch": run.state["epoch"],
         "dtype": run.config.dtype,
         "model": config["model"],
-        "layers": str(run.model).splitlines(),
+        "layers": str(model).splitlines(),
+        **added,
         "preprocessing": run.preprocessing.state(),
     }
-    files.write(path, to_bytes(run.model.state_dict()))
+    files.write(path, to_bytes(model.state_dict()))
     files.write(beside, json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return beside
 

@@ -52,6 +52,10 @@ def config(found: Findings, record: Record) -> Iterator[Html]:
         ),
         ("the scores again", f"python -m nanotorch.evaluate {run}"),
         ("new rows", f"python -m nanotorch.predict {run} --input rows.csv --output predictions.csv"),
+        (
+            "with what holds the truth in nine of ten",
+            f"python -m nanotorch.predict {run} --input rows.csv --output predictions.csv --interval 0.9",
+        ),
         ("for other programs", f"python -m nanotorch.export {run} {export}"),
     ]
     width = max(len(command) for _, command in lines)

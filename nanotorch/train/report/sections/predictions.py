@@ -14,9 +14,9 @@ from nanotorch.train.report.chart import inline
 from nanotorch.train.report.markup import Html, beside, figure, figures_beside, fill, measured, percent, table, titled
 from nanotorch.train.report.run_summary import Findings
 from nanotorch.train.report.sections.pieces import MOST_CLASSES, abbreviated, exact
-from nanotorch.train.score import classification, judgement
+from nanotorch.train.score import classification, conformal, judgement
 from nanotorch.train.score.judgement import Worth
-from nanotorch.train.terminal.text_report import number, short
+from nanotorch.train.terminal.text_report import counted, number, short
 
 MOST_DRAWN = 2000  # classes of a confusion matrix that is drawn
 MOST_CELLS = 20  # classes of a confusion matrix that is shown in numbers; one of more classes is drawn
@@ -85,8 +85,27 @@ def classes(found: Findings) -> Iterator[Html]:
         f"Stated probability of {of} against how often it came true; a larger dot has more rows. On the diagonal"
         " the probabilities can be taken at their word; below it the model is too sure, above it too careful."
     )
+    before = []
+    if found.untempered is not None:
+        temperature, stated_before, chances = found.untempered
+        losses = [float(-np.log(np.maximum(each, 1e-300)).mean()) for each in (chances, found.chances)]
+        errors = [found.calibration_of(each).error for each in (stated_before, found.stated)]
+        before.append(
+            fill(
+                "<p>Logits are divided by {temperature}, the temperature that suits the validation part best. On the"
+                " {part} part that takes the expected calibration error from {before} to {after}, and the mean of minus"
+                " the logarithm of the probability of the true class from {worse} to {better}.</p>",
+                temperature=exact(temperature),
+                part=judged,
+                before=exact(errors[0]),
+                after=exact(errors[1]),
+                worse=exact(losses[0]),
+                better=exact(losses[1]),
+            )
+        )
     drawing = figure(inline(figures.reliability(classification.merged(found.calibration), of)), caption)
-    yield beside(*pieces, titled("Calibration", stated, drawing))
+    yield beside(*pieces, titled("Calibration", stated, *before, drawing))
+    yield from _sets(found)
     if len(names) == 2:
         yield _thresholds(found)
 
@@ -162,8 +181,54 @@ def numbers(found: Findings) -> Iterator[Html]:
             for draw, said in ((figures.predicted_versus_true, caption), (figures.residuals, left))
         ]
     )
+    yield from _intervals(found)
     if len(found.names) > MOST_TARGETS:
         yield fill("<p>The first {count} of {all} targets are drawn.</p>", count=MOST_TARGETS, all=len(found.names))
+
+
+def _sets(found: Findings) -> Iterator[Html]:
+    """Give how large sets of classes are that hold the true one, and how often they do."""
+    if found.judged != "test":
+        return
+    rows = []
+    for k, level in enumerate(conformal.LEVELS):
+        limit, sizes = float(conformal.limits(found.held_out, level)[0]), found.sizes[:, k]
+        if math.isinf(limit):
+            continue
+        held = judgement.share(int(((1 - found.chances <= limit) | found.right).sum()), len(found.true))
+        ends = (percent(held.value), percent(held.low), percent(held.high))
+        rows.append([f"{level:.0%}", *ends, float(sizes.mean()), percent(float((sizes == 1).mean()))])
+    if rows:
+        text = (
+            f"What classes may a row have? By {counted(len(found.held_out), 'row')} of the validation part, these sets"
+            " hold the true class as often as they say, or more often: the class that the model calls always is in its"
+            " set. predict --interval gives them for new rows."
+        )
+        heads = ["asked for", "holds the class", "from", "to", "classes in a set", "sets of one class"]
+        yield titled("Sets of classes", fill("<p>{text}</p>", text=text), table("On the test part", heads, rows))
+
+
+def _intervals(found: Findings) -> Iterator[Html]:
+    """Give how wide intervals are that hold the truth, and how often they do."""
+    if found.judged != "test":
+        return
+    rows: list[list[Any]] = []
+    for level in conformal.LEVELS:
+        limits = conformal.limits(found.held_out, level)
+        if np.isinf(limits).any():
+            continue
+        for k, name in enumerate(found.names[:MOST_TARGETS]):
+            inside = int((np.abs(found.values[:, k] - found.true[:, k]) <= limits[k]).sum())
+            held = judgement.share(inside, len(found.true))
+            ends = (percent(held.value), percent(held.low), percent(held.high))
+            rows.append([name, f"{level:.0%}", measured(float(limits[k])), *ends])
+    if rows:
+        text = (
+            f"How far off is a prediction? By {counted(len(found.held_out), 'row')} of the validation part, the truth"
+            " is at most so far above or below it; predict --interval gives the ends for new rows."
+        )
+        heads = ["target", "asked for", "plus or minus", "holds the truth", "from", "to"]
+        yield titled("Intervals", fill("<p>{text}</p>", text=text), table("On the test part", heads, rows))
 
 
 def worst(found: Findings, worths: Sequence[Worth]) -> Html:
