@@ -6,7 +6,8 @@ A program holds for what the function found when it was recorded: the same tenso
 globals, attributes and containers. `Reachable` walks all of that once, from the function's cells and global names on,
 and gives its *fingerprint*, by path; two walks with equal fingerprints find the same. Of an object of the user's own
 class, and of a module of Python, only those attributes count whose names the code that can be reached mentions: the
-epoch that a trainer object counts is no reason to record its step anew, as long as the step does not read it.
+epoch that a trainer object counts is no reason to record its step anew, as long as the step does not read it. What a
+walk cannot read is refused (Note [What can be read]).
 
 A walk takes some hundred microseconds. What a call can afford is a `Watch`: it compares by identity what lies in cells,
 globals, attributes and containers, and asks the one count of changes to modules. Only when that says that something has
@@ -15,12 +16,16 @@ moved the function is walked again.
 
 from __future__ import annotations
 
+import array as arrays
+import builtins
+import contextvars
 import dis
 import enum
 import functools
-import random
+import operator
+import os
 import sys
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import chain
 from operator import is_
@@ -33,6 +38,7 @@ from types import (
     MemberDescriptorType,
     MethodType,
     ModuleType,
+    SimpleNamespace,
 )
 from typing import Any
 
@@ -40,28 +46,36 @@ import numpy as np
 
 from nanotorch.autograd.graph.changes import changes, plain_changes
 from nanotorch.autograd.graph.errors import inside
-from nanotorch.autograd.graph.node import Node
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.backend.numpy_backend import owner
 from nanotorch.capture.conditions import Conditions
-from nanotorch.ops.create.random import Generator
+from nanotorch.capture.kinds import (
+    LIBRARIES,
+    OPAQUE,
+    attributes_of,
+    foreign,
+    has_attributes_alone,
+    is_lasting,
+    is_sealed,
+    own_classes,
+    slots_of,
+)
 from nanotorch.optim import Optimizer
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
-LIBRARIES = (sys.stdlib_module_names - {"__main__", "collections"}) | {"numpy", "cupy", "scipy", "numba"}
-PARTS_OF_THIS = ("nanotorch.ops", "nanotorch.backend", "nanotorch.dtypes", "nanotorch.registry", "nanotorch.capture")
-OPAQUE = (Node, np.dtype, Generator, np.random.Generator, np.random.RandomState, random.Random)
-SPECIAL = {f"__{n}__" for n in ("call", "getattr", "getitem", "setitem", "iter", "next", "len", "enter", "exit")}
-SPECIAL |= {f"__{n}__" for n in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "neg", "get")}
-SPECIAL |= {f"__{n}__" for n in ("eq", "ne", "lt", "le", "gt", "ge", "bool", "contains", "float", "int", "index")}
-SPECIAL |= {f"__{n}__" for n in ("pow", "rpow", "matmul", "rmatmul", "floordiv", "mod", "abs", "pos", "missing")}
-SPECIAL |= {f"__i{n}__" for n in ("add", "sub", "mul", "truediv", "pow", "matmul")}
-"""Methods that Python calls, though no code mentions their names."""
-HOLDERS = {"SimpleNamespace", "Namespace"}
-"""Classes of Python's library whose objects have what attributes their users give them."""
-BY_ANY_NAME = {"getattr", "vars", "__dict__"}
+MAKING = {"__init__", "__new__"}
+SPELLING = {"__str__", "__repr__", "__format__"}
+NOT_CALLED = MAKING | SPELLING | {"__del__", "__init_subclass__", "__set_name__"}
+"""Methods that are not called by themselves in a step: those of objects that it makes, or spells, are by its code."""
+SPELLED_BY = {"str", "repr", "format", "ascii"}
+BY_ANY_NAME = {"getattr", "vars", "__dict__", "attrgetter", "asdict", "astuple", "fields"}
 """Where code mentions one of these, it may read attributes whose names it does not mention."""
+BY_TEXT = {"eval", "exec", "globals"}
+"""Functions of Python that read variables whose names the code does not mention."""
 PARTS_OF_OPTIMIZERS = {"defaults", "param_groups", "state", "_plans"}
+UNNAMED = {"self", "args", "keywords", "under", "default_factory", "func"}
+"""What parts are called that have no name of their own."""
+FEW = 100
 MANY = 10_000
 """Containers with more entries are told apart by their length alone, and arrays by their identity."""
 _END = object()
@@ -92,6 +106,11 @@ class Reachable:
         orders: dictionaries, each with its keys.
         sizes: dictionaries of attributes of which only some count: one that comes may hide one of the class.
         modules: modules of the model, each with its class.
+        empty: cells of closures that nothing was assigned to.
+        classes: of the user, each with its bases in the order in which they are asked.
+        variables: those of contexts, and
+        buffers: arrays of Python and of bytes, each with what is in it.
+        unreadable: by path what cannot be read.
         states: the ids of tensors that are an optimizer's state.
         words: the names that the code mentions.
         watch: what says whether all of it is as it was, once somebody has asked for that.
@@ -118,7 +137,7 @@ class Reachable:
         self.lists: list[Any] = []
         self.arrays: dict[str, np.ndarray[Any, Any]] = {}
         self.absent: list[tuple[Mapping[str, Any], list[str]]] = []
-        self.kinds: list[tuple[Any, type]] = []
+        self.kinds: list[tuple[Any, type, Mapping[str, Any]]] = []
         self.held: list[np.ndarray[Any, Any]] = []
         self.large: set[int] = set()
         self._of_library: set[int] = set()
@@ -126,11 +145,16 @@ class Reachable:
         self.functions: list[tuple[Any, ...]] = []
         self.orders: list[tuple[dict[Any, Any], list[Any]]] = []
         self.slots: list[tuple[Any, str]] = []
-        self.sizes: list[Mapping[str, Any]] = []
+        self.sizes: list[dict[str, Any] | MappingProxyType[str, Any]] = []
         self.modules: list[tuple[Any, type]] = []
+        self.empty: list[CellType] = []
+        self.classes: list[tuple[type, tuple[type, ...]]] = []
+        self.variables: list[tuple[contextvars.ContextVar[Any], Any]] = []
+        self.buffers: list[tuple[Any, bytes]] = []
+        self.unreadable: dict[str, Any] = {}
         self.states: set[int] = set()
         self._seen: dict[int, str] = {}
-        self._classes: set[type] = set()
+        self._classes: set[tuple[type, bool]] = set()
         todo = [*given.items()][::-1]
         later: list[tuple[str, Any]] = []
         fingerprint, objects, seen = self.fingerprint, self.objects, self._seen
@@ -175,6 +199,8 @@ class Reachable:
         self.names.setdefault(id(owner(array)), path)
         self.held.append(array)
         if id(array) not in self._of_library:
+            if array.dtype.hasobject:
+                self.unreadable[path] = array
             if array.size <= MANY and not array.dtype.hasobject:
                 self.arrays[path] = array
             else:
@@ -188,15 +214,16 @@ class Reachable:
         return ("", partial.func), ("args", partial.args), ("keywords", partial.keywords)
 
     def _module(self, path: str, module: Any) -> Parts:
-        if _foreign(module.__name__):
-            return ()
+        if foreign(module.__name__):
+            found = {n for n in self.words if _is_data(vars(module).get(n, len))}
+            return self._chosen(vars(module), among=sorted(found))
         if module.__name__.partition(".")[0] != "nanotorch":
             self.sizes.append(module.__dict__)
         return self._chosen(module.__dict__)
 
     def _class(self, path: str, kind: Any) -> Parts:
         self.fingerprint[path] = id(kind)
-        return chain(self._methods(kind), self._methods(type(kind)))
+        return chain(self._methods(kind, made=True), self._methods(type(kind)))
 
     def _number(self, path: str, number: Any) -> Parts:
         self.fingerprint[path] = spelling(number)
@@ -222,6 +249,33 @@ class Reachable:
 
     def _opaque(self, path: str, value: Any) -> Parts:
         self.fingerprint[path] = id(value)
+        holder = getattr(value, "__self__", None)  # of a method of C
+        return () if holder is None or isinstance(holder, ModuleType) else (("self", holder),)
+
+    def _unreadable(self, path: str, value: Any) -> Parts:
+        self.fingerprint[path] = id(value)
+        if id(value) not in self._of_library:
+            self.unreadable[path] = value
+        return ()
+
+    def _descriptor(self, path: str, value: Any) -> Parts:
+        self.fingerprint[path] = type(value)
+        return [(name, part) for name in DESCRIBED if (part := getattr(value, name, None)) is not None]
+
+    def _getter(self, path: str, getter: Any) -> Parts:
+        made = getter.__reduce__()[1:]
+        self.words.update(_spelled(made))
+        return (("args", made),)
+
+    def _variable(self, path: str, variable: Any) -> Parts:
+        self.fingerprint[path] = id(variable)
+        self.variables.append((variable, variable.get(_END)))
+        return (("", variable.get(None)),)
+
+    def _buffer(self, path: str, buffer: Any) -> Parts:
+        content = bytes(buffer) if len(buffer) <= MANY else b""
+        self.fingerprint[path] = id(buffer), len(buffer), content
+        self.buffers.append((buffer, content))
         return ()
 
     def _tensor(self, path: str, tensor: Any) -> Parts:
@@ -240,6 +294,8 @@ class Reachable:
         code = function.__code__
         self.fingerprint[path] = id(code)
         if inside[code.co_filename] or (function.__module__ or "").partition(".")[0] in LIBRARIES:
+            if function is os.getenv:
+                yield "environ", os.environ
             wrapped = getattr(function, "__wrapped__", None)  # somebody's function under a mode, as `no_grad`
             if isinstance(wrapped, FunctionType):
                 self.fingerprint[f"{path}()"] = self.fingerprint.pop(path), *_modes(function)
@@ -256,12 +312,14 @@ class Reachable:
             yield "under", attributes["__wrapped__"]
         self.words.update(_words(code))
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+            if cell == CellType():  # not assigned yet
+                self.fingerprint[f"{path}.{name} of none"] = CellType
+                self.empty.append(cell)
+                continue
             self.cells.append(cell)
-            try:
-                yield name, cell.cell_contents
-            except ValueError:  # not assigned yet
-                self.cells.pop()
-        names = _global_names(code)
+            yield name, cell.cell_contents
+        yield from _imported(code, function.__globals__)
+        names = _names_of(code, "LOAD_GLOBAL", "LOAD_NAME")
         given = tuple([name for name in names if name in function.__globals__])
         if given:
             self.entries.append((function.__globals__, given))
@@ -269,6 +327,8 @@ class Reachable:
             self.absent.append((function.__globals__, [name for name in names if name not in given]))
         for name in given:
             yield name, function.__globals__[name]
+        for name in BY_TEXT.intersection(names).difference(given):
+            self.unreadable[name] = getattr(builtins, name)
         for name in ("__defaults__", "__kwdefaults__"):
             if getattr(function, name):
                 yield name, getattr(function, name)
@@ -278,8 +338,11 @@ class Reachable:
         self.fingerprint[path] = kind, len(value)
         if not isinstance(value, tuple | frozenset):
             self.lists.append(value)
-        if _of_user(kind):
+        if own_classes(kind.__mro__):
             yield from self._of_class(value)
+        if isinstance(value, defaultdict):
+            self.slots.append((value, "default_factory"))
+            yield "default_factory", value.default_factory
         if len(value) > MANY:
             return
         if isinstance(value, dict):
@@ -318,7 +381,7 @@ class Reachable:
                 self.lists.append(group)
                 yield f"param_groups.{number}", {name: value for name, value in group.items() if name != "params"}
         kind: Any = type(optimizer)
-        if _of_user(kind):
+        if own_classes(kind.__mro__):
             yield from self._methods(kind)
             if kind.count_step is Optimizer.count_step:  # else it may count what it likes
                 self.sizes.append(vars(optimizer))
@@ -334,16 +397,16 @@ class Reachable:
                     yield f"state.{number}.{name}", value
 
     def _object(self, path: str, value: Any) -> Parts:
-        """The attributes of an object: all of a module's and of the library's classes,
+        """The attributes of an object: all of a module's and of a library's classes,
         of others those that the code mentions.
         """
         kind: Any = type(value)
         self.fingerprint[path] = kind
-        attributes = getattr(value, "__dict__", {})
+        attributes = attributes_of(value)
         of_library = kind.__module__.startswith("nanotorch")
         yield from self._methods(kind)
-        whole = of_library or not self.words.isdisjoint(BY_ANY_NAME)
-        for name in [name for name in _slots(kind) if whole or name in self.words]:
+        whole = of_library or foreign(kind.__module__) or not self.words.isdisjoint(BY_ANY_NAME)
+        for name in [name for name in slots_of(kind.__mro__) if whole or name in self.words]:
             self.slots.append((value, name))
             if hasattr(value, name):
                 part = getattr(value, name)
@@ -352,6 +415,8 @@ class Reachable:
                 yield name, part
         if "_parameter_names" in attributes:  # a module: the count of changes watches it
             self.modules.append((value, kind))
+            if own_classes(kind.__mro__):  # whose code may write past the count
+                self.entries.append((attributes, tuple([name for name in attributes if name in self.words])))
             names_of = {id(attributes[kind]) for kind in ("_parameter_names", "_buffer_names", "_module_names")}
             yield from [(name, part) for name, part in attributes.items() if id(part) not in names_of]
         elif of_library:
@@ -359,19 +424,18 @@ class Reachable:
             self.lists.append(attributes)
             yield from attributes.items()
         else:
-            yield from self._attributes(value)
+            yield from self._attributes(value, whole)
 
     def _of_class(self, value: Any) -> Parts:
         """What somebody's class adds to one that is looked at in another way."""
         yield from self._methods(type(value))
-        if hasattr(value, "__dict__"):
-            yield from self._attributes(value)
+        yield from self._attributes(value, not self.words.isdisjoint(BY_ANY_NAME))
 
-    def _attributes(self, value: Any) -> Parts:
-        attributes = getattr(value, "__dict__", {})
-        self.kinds.append((value, type(value)))
+    def _attributes(self, value: Any, whole: bool) -> Parts:
+        attributes = attributes_of(value)
+        self.kinds.append((value, type(value), attributes))
         self.sizes.append(attributes)
-        yield from self._chosen(attributes, whole=not self.words.isdisjoint(BY_ANY_NAME))
+        yield from self._chosen(attributes, whole)
 
     def _chosen(
         self, attributes: Mapping[Any, Any], whole: bool = False, among: Collection[str] | None = None
@@ -383,19 +447,27 @@ class Reachable:
         for name in names:
             yield str(name), attributes[name]
 
-    def _methods(self, kind: type) -> Parts:
-        """What lies in a class under names that the code mentions, and the methods that Python calls by itself."""
-        if kind in self._classes:
+    def _methods(self, kind: type, made: bool = False) -> Parts:
+        """What lies in a class under names that the code mentions, and the methods that Python calls by itself; of one
+        that the code mentions, those that make an object as well.
+        """
+        if (kind, made) in self._classes:
             return
-        self._classes.add(kind)
-        for cls in _of_user(kind):
+        self._classes.add((kind, made))
+        called = self.words & SPELLING | (MAKING if made else set())
+        if own := own_classes(kind.__mro__):
+            self.fingerprint[f"classes {len(self._classes)}"] = "classes", own
+            self.classes.append((kind, kind.__mro__))
+        for cls in own:
             self.sizes.append(vars(cls))
-            found = {n: v for n, v in vars(cls).items() if n in self.words or n == "forward" or n in SPECIAL}
-            found = {n: v for n, v in found.items() if not isinstance(v, MemberDescriptorType | GetSetDescriptorType)}
+            found = {
+                n: v for n, v in vars(cls).items() if not isinstance(v, MemberDescriptorType | GetSetDescriptorType)
+            }
+            found = {n: v for n, v in found.items() if n in self.words or n in called or _is_called(n, v)}
             if found:
                 self.entries.append((vars(cls), tuple(found)))
             for name, value in found.items():
-                yield f"{cls.__name__}.{name}", getattr(value, "__func__", getattr(value, "fget", value))
+                yield f"{cls.__name__}.{name}", value
 
     def path_of(self, value: Any) -> str:
         """Return the path by which an object was found."""
@@ -424,6 +496,11 @@ class Reachable:
             return "the function"
         return f"{self.codes[0].co_filename.rpartition('/')[2]}:{self.codes[0].co_firstlineno}"
 
+    def mentions(self, path: str) -> bool:
+        """Whether the code mentions what stands at a path, or what holds it."""
+        names = [name for name in path.split(".") if name.isidentifier() and name not in UNNAMED]
+        return not names or names[-1] in self.words or any([names[-1] in code.co_freevars for code in self.codes])
+
 
 @functools.lru_cache(1024)
 def _look_at(kind: Any) -> Callable[[Reachable, str, Any], Parts] | None:
@@ -433,7 +510,11 @@ def _look_at(kind: Any) -> Callable[[Reachable, str, Any], Parts] | None:
     for kinds, look in LOOKS:
         if issubclass(kind, kinds):
             return look
-    return Reachable._opaque if _foreign(kind.__module__) and kind.__name__ not in HOLDERS else Reachable._object
+    if is_sealed(kind):
+        return Reachable._opaque
+    if has_attributes_alone(kind) or kind is SimpleNamespace:
+        return Reachable._object
+    return Reachable._opaque if is_lasting(kind) else Reachable._unreadable
 
 
 LOOKS: list[tuple[Any, Callable[..., Parts]]] = [
@@ -453,13 +534,12 @@ LOOKS: list[tuple[Any, Callable[..., Parts]]] = [
     (MappingProxyType, Reachable._mapping),
     (slice, Reachable._slice),
     (OPAQUE, Reachable._opaque),
+    ((property, classmethod, staticmethod), Reachable._descriptor),
+    ((operator.attrgetter, operator.itemgetter, operator.methodcaller), Reachable._getter),
+    (contextvars.ContextVar, Reachable._variable),
+    ((bytearray, arrays.array), Reachable._buffer),
 ]
-
-
-@functools.lru_cache(1024)
-def _slots(kind: Any) -> tuple[str, ...]:
-    slotted = [vars(cls) for cls in kind.__mro__ if "__slots__" in vars(cls)]
-    return tuple([name for of in slotted for name, slot in of.items() if isinstance(slot, MemberDescriptorType)])
+DESCRIBED = "__func__", "fget", "fset", "fdel"
 
 
 def _modes(wrapper: Any) -> list[Any]:
@@ -467,13 +547,6 @@ def _modes(wrapper: Any) -> list[Any]:
     methods = [c.cell_contents for c in wrapper.__closure__ or () if isinstance(c.cell_contents, MethodType)]
     settings = [tuple([item for item in vars(m.__self__).items() if isinstance(item[1], PLAIN)]) for m in methods]
     return [(type(m.__self__), each) for m, each in zip(methods, settings, strict=True)]
-
-
-@functools.lru_cache(1024)
-def _of_user(kind: Any) -> tuple[type, ...]:
-    """Return those of the classes that a class consists of which are somebody's own."""
-    own = [cls for cls in kind.__mro__ if cls.__module__.partition(".")[0] != "nanotorch"]
-    return tuple([cls for cls in own if not _foreign(cls.__module__)])
 
 
 class Watch:
@@ -507,10 +580,28 @@ class Watch:
         for entries, missing in reachable.absent:
             for name in missing:
                 conditions.add(f"{name!r} not in {{}}", entries)
-        for value, kind in reachable.kinds:
+        for value, kind, attributes in reachable.kinds:
             conditions.add("type({}) is {}", value, kind)
+            if attributes and kind.__getattribute__ is object.__getattribute__:
+                conditions.add("{}.__dict__ is {}", value, attributes)
         for attributes in reachable.sizes:
-            conditions.add(f"len({{}}) == {len(attributes)}", attributes)
+            if len(attributes) <= FEW:
+                conditions.add("[*{}] == {}", attributes, [*attributes])
+            else:  # what comes comes last
+                last = next(reversed(attributes))
+                conditions.add(
+                    f"len({{}}) == {len(attributes)} and next(reversed({{}})) is {{}}", attributes, attributes, last
+                )
+        for cell in reachable.empty:
+            conditions.add("{} == {}", cell, CellType())
+        for kind, order in reachable.classes:
+            conditions.add("{}.__mro__ is {}", kind, order)
+        for variable, held in reachable.variables:
+            conditions.add("{}.get({}) is {}", variable, _END, held)
+        for buffer, content in reachable.buffers:
+            conditions.add(f"len({{}}) == {len(buffer)}", buffer)
+            if content:
+                conditions.add("bytes({}) == {}", buffer, content)
         for tensor in reachable.tensors.values():
             if id(tensor) not in reachable.states:
                 conditions.add("{}._requires_grad is {}", tensor, tensor._requires_grad)
@@ -565,12 +656,18 @@ class Contents:
         holders = [holder for holder in reachable.lists if len(holder) <= MANY and id(holder) not in without]
         self._lists = [(holder, holder.copy()) for holder in holders]
         self._lists += [(vars(module), vars(module).copy()) for module, _ in reachable.modules]
-        self._kinds = reachable.kinds + reachable.modules
+        self._kinds = [(value, kind) for value, kind, _ in reachable.kinds] + reachable.modules
+        self._empty, self._buffers = reachable.empty, reachable.buffers
 
     def restore(self) -> None:
         """Put everything back."""
         for cell, value in self._cells:
             cell.cell_contents = value
+        for cell in self._empty:
+            del cell.cell_contents
+        for buffer, content in self._buffers:
+            if content and bytes(buffer) != content:
+                memoryview(buffer).cast("B")[:] = content
         for into, values in self._entries:
             into.update(values)
         for holder, before in self._lists:
@@ -598,15 +695,52 @@ def spelling(value: Any) -> tuple[Any, ...]:
 def _words(code: CodeType) -> frozenset[str]:
     """Return the names that a code object and those within it may read: of globals, attributes, and in strings."""
     inner = [_words(part) for part in code.co_consts if isinstance(part, CodeType)]
-    spelled = [part for part in code.co_consts if isinstance(part, str) and part.isidentifier()]
-    return frozenset(code.co_names).union(spelled, *inner)
+    spelled = _spelled([part for part in code.co_consts if isinstance(part, str)])
+    found = frozenset(code.co_names).union(spelled, *inner)
+    done = {instruction.opname for instruction in dis.get_instructions(code)}
+    if "MATCH_CLASS" in done:
+        found |= {"getattr"}
+    if "getenv" in found:
+        found |= {"environ"}
+    formats = any([isinstance(part, str) and "%" in part for part in code.co_consts])
+    if formats or any([each.startswith("FORMAT_") for each in done]) or not SPELLED_BY.isdisjoint(found):
+        found |= SPELLING
+    return found
+
+
+def _spelled(value: Any) -> set[str]:
+    """Return the names in texts, however these are nested."""
+    if isinstance(value, str):
+        return {name for name in value.split(".") if name.isidentifier()}
+    parts = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
+    return set().union(*map(_spelled, parts))
+
+
+def _is_called(name: str, value: Any) -> bool:
+    """Whether Python calls what lies in a class under a name, though no code mentions that."""
+    special = name.startswith("__") and name.endswith("__") and name not in NOT_CALLED
+    return name == "forward" or (special and not isinstance(value, type) and hasattr(type(value), "__get__"))
+
+
+def _is_data(value: Any) -> bool:
+    """Whether something in a module of a library is neither a module nor called."""
+    return not isinstance(value, ModuleType) and not callable(value) and value is not sys.modules
+
+
+def _imported(code: CodeType, variables: Mapping[str, Any]) -> Parts:
+    """Give the modules that code imports, in its own scope and within."""
+    package = variables.get("__package__") or ""
+    for name in _names_of(code, "IMPORT_NAME"):
+        for full in (name, f"{package}.{name}".strip("."), f"{package.rpartition('.')[0]}.{name}".strip(".")):
+            if full in sys.modules:
+                yield f"import {full}", sys.modules[full]
 
 
 @functools.cache
-def _global_names(code: CodeType) -> tuple[str, ...]:
-    """Return the names that code reads as globals, in its own scope and within."""
-    found = {i.argval: None for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    inner = [_global_names(part) for part in code.co_consts if isinstance(part, CodeType)]
+def _names_of(code: CodeType, *operations: str) -> tuple[str, ...]:
+    """Return the names to which code does one of some operations, in its own scope and within."""
+    found = {i.argval: None for i in dis.get_instructions(code) if i.opname in operations}
+    inner = [_names_of(part, *operations) for part in code.co_consts if isinstance(part, CodeType)]
     return tuple(dict.fromkeys(chain(found, *inner)))
 
 
@@ -623,8 +757,3 @@ def _line_of_write(code: CodeType, name: str) -> int | None:
         if isinstance(part, CodeType):
             read = _line_of_write(part, name) or read
     return read
-
-
-def _foreign(module: str) -> bool:
-    """Whether what is in a module of Python can hold no state of the user's steps."""
-    return module.partition(".")[0] in LIBRARIES or module.startswith(PARTS_OF_THIS)

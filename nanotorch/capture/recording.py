@@ -84,6 +84,7 @@ class Recording:
         self.differentiable: list[tuple[int, Tensor]] = []
         try:
             self._refuse_hooks()
+            self._refuse_unreadable()
             self._refuse_shared(arguments)
             self._run(function, arguments, build, numbers)
             self._settle()
@@ -218,6 +219,16 @@ class Recording:
             if leaf is not None and leaf._hooks:
                 raise CaptureError(
                     f"{path} has a hook, which a program would not run: do what it does in the function itself"
+                )
+
+    def _refuse_unreadable(self) -> None:
+        """Raise where there is something of which a program could not see that it has changed."""
+        for path, value in self.reachable.unreadable.items():
+            if self.reachable.mentions(path):
+                raise CaptureError(
+                    f"{self.reachable.line_of(path)} reads {path}, of type {type(value).__name__}, and a program would "
+                    "not see when it changes: pass what is taken from it as an argument, or keep that as a number, a "
+                    "text, a list, a dict or an attribute"
                 )
 
     def _refuse_shared(self, arguments: Sequence[Tensor]) -> None:

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import array
+import collections
+import contextvars
 import enum
 import functools
+import itertools
+import logging
+import operator
+import os
+import pathlib
+import re
+import sys
+import threading
 import types
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 import nanotorch as torch
 from nanotorch.capture.memory import Reachable
+from nanotorch.capture.recorder import CaptureError
 from tests.support.captured_steps import programs
 
 Change = tuple[Callable[..., Any], Callable[[], Any]]
@@ -165,7 +179,139 @@ def changes() -> list[Callable[[], Change]]:
     def of_the_class_of_somebody_s_optimizer() -> Change:
         return _with_optimizer(lambda optimizer: setattr(type(optimizer), "scale", 5.0))
 
+    def of_what_a_getter_reads() -> Change:
+        outer = types.SimpleNamespace(inner=types.SimpleNamespace(scale=2.0))
+        scale = operator.attrgetter("inner.scale")
+        return (lambda x: x * scale(outer)), (lambda: setattr(outer.inner, "scale", 5.0))
+
+    def of_what_a_partial_method_reads() -> Change:
+        box = [2.0]
+        thing: Any = type("Thing", (), {"scale": functools.partialmethod(lambda self, place: box[place], 0)})()
+        return (lambda x: x * thing.scale()), (lambda: box.__setitem__(0, 5.0))
+
+    def of_what_a_method_of_c_reads() -> Change:
+        table = {"scale": 2.0}
+        get = table.get
+        return (lambda x: x * get("scale")), (lambda: table.update(scale=5.0))
+
+    def in_an_array_of_python() -> Change:
+        numbers = array.array("d", [2.0])
+        return (lambda x: x * numbers[0]), (lambda: numbers.__setitem__(0, 5.0))
+
+    def in_bytes() -> Change:
+        numbers = bytearray([2])
+        return (lambda x: x * numbers[0]), (lambda: numbers.append(numbers.pop() + 3))
+
+    def of_a_context() -> Change:
+        scale = contextvars.ContextVar("scale", default=2.0)
+        return (lambda x: x * scale.get()), (lambda: scale.set(5.0))
+
+    def of_the_environment() -> Change:
+        os.environ["NANOTORCH_TEST_SCALE"] = "2"
+        return (lambda x: x * int(os.environ["NANOTORCH_TEST_SCALE"])), _of_environment
+
+    def of_the_environment_by_a_function() -> Change:
+        os.environ["NANOTORCH_TEST_SCALE"] = "2"
+        return (lambda x: x * int(os.getenv("NANOTORCH_TEST_SCALE", "1"))), _of_environment
+
+    def past_a_module() -> Change:
+        model = type("Model", (torch.nn.Module,), {"forward": lambda self, x: x * self.scale})()
+        model.scale = 2.0
+        return (lambda x: model(x)), (lambda: model.__dict__.update(scale=5.0))
+
+    def of_the_bases_of_a_class() -> Change:
+        bases = [type("Base", (), {"scale": scale}) for scale in (2.0, 5.0)]
+        kind = type("Kind", (bases[0],), {})
+        thing = kind()
+        return (lambda x: x * thing.scale), (lambda: setattr(kind, "__bases__", (bases[1],)))
+
+    def of_their_order() -> Change:
+        bases = [type(name, (), {"scale": scale}) for name, scale in (("One", 2.0), ("Two", 5.0))]
+        kind = type("Kind", (*bases,), {})
+        return (lambda x: x * kind.scale), (lambda: setattr(kind, "__bases__", (*bases[::-1],)))
+
+    def of_the_class_of_a_thing() -> Change:
+        kinds = [type("Kind", (), {"scale": scale}) for scale in (2.0, 5.0)]
+        thing: Any = kinds[0]()
+        return (lambda x: x * thing.scale), (lambda: setattr(thing, "__class__", kinds[1]))
+
+    def of_all_attributes() -> Change:
+        thing: Any = type("Thing", (), {})()
+        thing.scale = 2.0
+        return (lambda x: x * thing.scale), (lambda: setattr(thing, "__dict__", {"scale": 5.0}))
+
+    def of_a_text_that_decides() -> Change:
+        box = ["2"]
+        thing = type("Thing", (), {"__str__": lambda self: box[0]})()
+        return (lambda x: x * (2 if f"{thing}" == "2" else 5)), (lambda: box.__setitem__(0, "5"))
+
+    def of_what_rounding_asks() -> Change:
+        box = [2]
+        thing: Any = type("Thing", (), {"__round__": lambda self: box[0]})()
+        return (lambda x: x * round(thing)), (lambda: box.__setitem__(0, 5))
+
+    def of_a_variable_that_is_assigned_later() -> Change:
+        def assign() -> None:
+            nonlocal scale
+            scale = 5.0
+
+        def function(x: Any) -> Any:
+            try:
+                return x * scale
+            except NameError:
+                return x * 2.0
+
+        if False:
+            scale = 0.0
+        return function, assign
+
+    def of_an_attribute_that_comes_as_another_goes() -> Change:
+        thing: Any = type("Thing", (), {"scale": 2.0})()
+        thing.other = 1
+        return (lambda x: x * thing.scale), (lambda: (delattr(thing, "other"), setattr(thing, "scale", 5.0)))
+
+    def of_what_making_a_thing_reads() -> Change:
+        box = [2.0]
+        kind: Any = type("Thing", (), {"__init__": lambda self: setattr(self, "scale", box[0])})
+        return (lambda x: x * kind().scale), (lambda: box.__setitem__(0, 5.0))
+
+    def of_a_module_that_the_function_imports() -> Change:
+        sys.modules["nanotorch_test_settings"] = settings = types.ModuleType("nanotorch_test_settings")
+        settings.scale = 2.0  # type: ignore[attr-defined]
+
+        def function(x: Any) -> Any:
+            import nanotorch_test_settings  # type: ignore[import-not-found]
+
+            return x * nanotorch_test_settings.scale
+
+        return function, (lambda: setattr(sys.modules["nanotorch_test_settings"], "scale", 5.0))
+
+    def of_what_a_pattern_asks() -> Change:
+        kind: Any = type("Thing", (), {})
+        thing = kind()
+        thing.scale = 2.0
+
+        def function(x: Any) -> Any:
+            match thing:
+                case kind(scale=2.0):
+                    return x * 2.0
+            return x * 5.0
+
+        return function, (lambda: setattr(thing, "scale", 5.0))
+
+    def of_what_is_there_for_a_key_that_is_not() -> Change:
+        table: Any = collections.defaultdict(lambda: 2.0)
+        return (lambda x: x * table.default_factory()), (lambda: setattr(table, "default_factory", lambda: 5.0))
+
+    def of_a_thing_of_the_library() -> Change:
+        event = threading.Event()
+        return (lambda x: x * (5.0 if event.is_set() else 2.0)), event.set
+
     return [make for make in locals().values() if callable(make)]
+
+
+def _of_environment() -> None:
+    os.environ["NANOTORCH_TEST_SCALE"] = "5"
 
 
 def _with_optimizer(change: Callable[[Any], Any]) -> Change:
@@ -199,6 +345,66 @@ def test_a_value_in_an_odd_place_changes(make: Callable[[], Change]) -> None:
         x = torch.arange(4.0) + number
         assert compiled(x).tolist() == expected(x).tolist()
     assert programs(compiled) >= 2
+
+
+class Holder:
+    """What may be referred to weakly."""
+
+    scale = 2.0
+
+
+HOLDER = Holder()
+
+
+@pytest.mark.parametrize(
+    ("thing", "read"),
+    [
+        (iter([2.0] * 20), next),
+        ((2.0 for _ in range(20)), next),
+        (itertools.repeat(2.0), next),
+        (weakref.ref(HOLDER), lambda thing: thing().scale),
+        (weakref.proxy(HOLDER), lambda thing: thing.scale),
+        (weakref.WeakValueDictionary(one=HOLDER), lambda thing: thing["one"].scale),
+        (threading.local(), lambda thing: getattr(thing, "scale", 2.0)),
+        (memoryview(bytearray(2)), lambda thing: thing[0]),
+        ({"one": 2.0}.values(), sum),
+        (np.array([2.0], dtype=object), lambda thing: thing[0]),
+    ],
+    ids=lambda part: type(part).__name__,
+)
+def test_what_cannot_be_read_is_refused(thing: Any, read: Callable[[Any], float]) -> None:
+    step = lambda x: x * read(thing)  # noqa: E731
+    compiled = torch.compile(step, backend="numpy")
+    compiled(torch.ones(3))
+    with pytest.raises(CaptureError, match=r"test_what_a_step_finds.py:\d+ reads thing.*, of type \w+"):
+        compiled(torch.ones(3))
+    with pytest.warns(UserWarning, match="runs as ever"):
+        eager = torch.compile(step, backend="numpy", fallback="eager")
+        assert [eager(torch.ones(3)).tolist() for _ in range(4)]
+
+
+def test_variables_that_are_read_by_a_text_are_refused() -> None:
+    compiled = torch.compile(lambda x: x * eval("1 + 1"), backend="numpy")
+    compiled(torch.ones(3))
+    with pytest.raises(CaptureError, match="reads eval"):
+        compiled(torch.ones(3))
+
+
+def test_what_only_acts_on_the_world_is_not_refused(tmp_path: pathlib.Path) -> None:
+    model = type("Model", (torch.nn.Module,), {"forward": lambda self, x: self.linear(x)})()
+    model.linear, model.lock, model.names = torch.nn.Linear(3, 3), threading.Lock(), iter("not read")
+    lock, log, pattern = threading.RLock(), logging.getLogger("a step"), re.compile("x")
+    with open(tmp_path / "log", "w", encoding="utf-8") as file:
+
+        def step(x: Any) -> Any:
+            with lock, model.lock:
+                log.debug("one more %s", file.write("x"))
+                return model(x).detach() if pattern.match("x") and tmp_path.is_dir() else x
+
+        compiled = torch.compile(step, backend="numpy")
+        for _ in range(4):
+            assert torch.equal(compiled(torch.ones(2, 3)), step(torch.ones(2, 3)))
+    assert programs(compiled) == 1
 
 
 def test_a_slot_that_the_code_does_not_mention_may_change() -> None:
