@@ -31,6 +31,7 @@ from sklearn.utils.validation import _check_method_params, _num_samples
 
 from nanotorch.estimators.network import Network, train_together
 from nanotorch.estimators.prepared import Prepared, Shared
+from nanotorch.train.fit.together import uncollected
 
 PORTION = 256  # fits that are trained together at most
 PORTION_BYTES = 2**28  # of weights, gradients and moments
@@ -163,7 +164,8 @@ def portions(trials: Sequence[Trial]) -> Iterator[list[Trial]]:
     total = 0
     for each in sorted(trials, key=kind):
         portion.append(each)
-        each.begin()
+        with uncollected():
+            each.begin()
         if each.prepared is not None:
             total += 5 * sum(parameter.nbytes for parameter in each.prepared.training.model.parameters())
         if len(portion) == PORTION or total > PORTION_BYTES:

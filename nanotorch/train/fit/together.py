@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -69,16 +71,17 @@ def together(fits: Mapping[Key, Iterator[Any]]) -> Iterator[tuple[Key, Any]]:
         while going:
             found: list[tuple[Key, Any]] = []
             failed: Exception | None = None
-            for key in [key for key in going if key not in due]:
-                try:
-                    found.append((key, next(going[key])))
-                except StopIteration as end:
-                    found.append((key, End(end.value)))
-                except DivergedError as error:
-                    found.append((key, error))
-                except Exception as error:
-                    failed = error
-                    break
+            with uncollected():
+                for key in [key for key in going if key not in due]:
+                    try:
+                        found.append((key, next(going[key])))
+                    except StopIteration as end:
+                        found.append((key, End(end.value)))
+                    except DivergedError as error:
+                        found.append((key, error))
+                    except Exception as error:
+                        failed = error
+                        break
             for key, event in found:
                 if isinstance(event, Due):
                     due[key] = event
@@ -95,12 +98,25 @@ def together(fits: Mapping[Key, Iterator[Any]]) -> Iterator[tuple[Key, Any]]:
                 raise failed
             for key in [key for key in due if _is_closed(going[key])]:
                 del due[key]
-            for group in groups.values():
-                for key in group.ready(due):
-                    del due[key]
+            with uncollected():
+                for group in groups.values():
+                    for key in group.ready(due):
+                        del due[key]
     finally:
         for group in groups.values():
             group.release()
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Have no garbage collected: many models are made at once, and each time all that there is would be looked at."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class Group(Generic[Key]):
