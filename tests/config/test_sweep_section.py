@@ -400,12 +400,15 @@ def test_all_mistakes_are_reported_together_each_at_its_value() -> None:
         (
             "{trials: 2, train.batch_size: {uniform: [8, 9]}}",
             [
-                f"7:{column}: train.batch_size: expected int >= 1, got {value}; randint and "
+                f"7:{column}: train.batch_size: expected int >= 1 or 'auto', got {value}; randint and "
                 "lograndint draw whole numbers"
                 for column, value in ((49, 8.0), (52, 9.0))
             ],
         ),
-        ("{trials: 2, train.batch_size: {randint: [0, 9]}}", ["7:49: train.batch_size: expected int >= 1, got 0"]),
+        (
+            "{trials: 2, train.batch_size: {randint: [0, 9]}}",
+            ["7:49: train.batch_size: expected int >= 1 or 'auto', got 0"],
+        ),
         (
             "{trials: 5, seed: [1, 2], dtype: [float32, float64]}",
             [

@@ -185,7 +185,7 @@ def _plant(moments: list[Any]) -> None:
         return call
 
     optim.Adam.step = counted("step", optim.Adam.step, after=True)
-    run.prepare = counted("load", run.prepare)
+    run.settled_data = counted("load", run.settled_data)
     open_run.evaluate = counted("scores", open_run.evaluate)
     loop.evaluate = counted("evaluate", loop.evaluate)
     make = loss_and_parts.summing_loss

@@ -100,7 +100,7 @@ def test_validate(good: str, capsys: pytest.CaptureFixture[str], trained: list[A
     assert main([good, "train.epochs=0", "--validate"]) == 2
     out, err = capsys.readouterr()
     assert not out
-    assert err.startswith("override 'train.epochs=0': train.epochs: expected int >= 1, got 0\n")
+    assert err.startswith("override 'train.epochs=0': train.epochs: expected int >= 1 or 'auto', got 0\n")
     assert not trained
 
 

@@ -204,6 +204,7 @@ def _run(options: argparse.Namespace, config: Config, text: str) -> int:
     from dataclasses import replace
     from pathlib import Path
 
+    from nanotorch.train.config.loading import settled_as
     from nanotorch.train.record import resume
     from nanotorch.train.run import folds
     from nanotorch.train.run.run import run
@@ -225,6 +226,7 @@ def _run(options: argparse.Namespace, config: Config, text: str) -> int:
         return OK
     for notice in found.notices:
         print(f"warning: {notice}", file=sys.stderr)
+    config = settled_as(config, resume.config_of(found.directory))
     if config.sweep is not None or resume.config_of(found.directory).sweep is not None:
         return _go_on_with_sweep(config, text, found.directory, bar)
     changed = resume.differences(config, found.directory)

@@ -69,7 +69,7 @@ def _check_schedule(check: Check) -> None:
     if name == "ReduceLROnPlateau" and interval == "step":
         message = "ReduceLROnPlateau goes by the validation loss, which is there once an epoch"
         check.report(("scheduler", "interval"), message)
-    warmup, epochs = check.value("scheduler", "warmup"), check.value("train", "epochs")
+    warmup, epochs = check.value("scheduler", "warmup"), _stated(check, "epochs")
     if warmup and name == "ReduceLROnPlateau":
         message = (
             "ReduceLROnPlateau has no first value to rise to: it goes by the loss; leave out warmup, or take"
@@ -92,6 +92,12 @@ def _check_schedule(check: Check) -> None:
             if length + (warmup or 0) < epochs:
                 message = f"the schedule is over after {length + (warmup or 0)} of {epochs} epochs"
                 check.report(("scheduler", "total_steps"), message)
+
+
+def _stated(check: Check, key: str) -> Any:
+    """Return a value of `train`; None where it is broken, or the table is to decide."""
+    value = check.value("train", key)
+    return None if value == "auto" else value
 
 
 def _tasks(check: Check) -> set[str] | None:
@@ -185,7 +191,7 @@ def _check_folds(check: Check) -> None:
 
 def _check_sizes(check: Check, share: float) -> None:
     """The portions have to fit the training part, where the config itself says how large that is."""
-    batch_size, accumulate = check.value("train", "batch_size"), check.value("train", "accumulate")
+    batch_size, accumulate = _stated(check, "batch_size"), check.value("train", "accumulate")
     if batch_size is None or accumulate is None:
         return
     if batch_size == 1 and check.value("model", "batch_norm") is True:
@@ -240,7 +246,8 @@ def check_made(check: Check, config: Config) -> None:
                 elif key == "optimizer":
                     optimizer = OPTIMIZERS.get(section.name)([number], **arguments)
                 else:
-                    lasting = SCHEDULERS.lasting(section.name, arguments, config.train.epochs)
+                    epochs = config.train.epochs
+                    lasting = SCHEDULERS.lasting(section.name, arguments, 20 if epochs == "auto" else epochs)
                     SCHEDULERS.get(section.name)(optimizer, **lasting)
         except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
             message = str(error)

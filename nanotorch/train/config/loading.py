@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from nanotorch.train.config.joint_checks import check_all
 from nanotorch.train.config.sections import Config, NamedSection
@@ -29,6 +30,8 @@ from nanotorch.train.config.sweep_axes import flatten
 from nanotorch.train.config.sweep_checks import check_sweep
 from nanotorch.train.config.value_checks import Check
 from nanotorch.utils.files import open_own
+
+DECIDED = ("epochs", "batch_size", "monitor")  # keys of `train` that a table may decide
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -98,6 +101,33 @@ def with_seed(config: Config, seed: int | None = None) -> Config:
     if config.seed is not None:
         return config
     return config.model_copy(update={"seed": secrets.randbits(32) if seed is None else seed})
+
+
+def settled_as(config: Config, before: Config) -> Config:
+    """Return the config with what a table decided for a run, where it leaves that open."""
+    decided = [key for key in DECIDED if getattr(config.train, key) == "auto"]
+    return with_training(config, {key: getattr(before.train, key) for key in decided})
+
+
+def with_training(config: Config, values: Mapping[str, Any]) -> Config:
+    """Return the config with these values of its section `train`."""
+    return config.model_copy(update={"train": config.train.model_copy(update=values)}) if values else config
+
+
+def epochs_of(config: Config) -> int:
+    """Return the epochs of a config; a ValueError where its table is still to decide."""
+    return _decided(config.train.epochs, "epochs")
+
+
+def batch_size_of(config: Config) -> int:
+    """Return the rows of a batch; a ValueError where the table is still to decide."""
+    return _decided(config.train.batch_size, "batch_size")
+
+
+def _decided(value: int | str, key: str) -> int:
+    if not isinstance(value, int):
+        raise ValueError(f"train.{key} is still to be decided; nanotorch.train.fit.decided.settled does it")
+    return value
 
 
 def resolved(config: Config) -> str:

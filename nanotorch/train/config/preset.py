@@ -24,13 +24,30 @@ def preset(rows: int, task: str) -> dict[str, Any]:
     >>> preset(8000, "regression")["train"]
     {'epochs': 24, 'batch_size': 128, 'monitor': 'loss'}
     """
-    batch = 64 if rows <= 5000 else 128
-    epochs = min(EPOCHS[1], max(EPOCHS[0], STEPS * batch // rows))
+    batch = usual_batch_size(rows)
     smoothing = {"label_smoothing": 0.1} if task == "multiclass" else {}
     return {
         "model": {"hidden": [128, 128], "dropout": 0.15},
         "loss": {"name": USUAL[task], **smoothing},
         "optimizer": {"name": "AdamW", "lr": 3e-3, "weight_decay": 0.02},
         "scheduler": {"name": "OneCycleLR", "interval": "step"},
-        "train": {"epochs": epochs, "batch_size": batch, "monitor": "loss"},
+        "train": {"epochs": usual_epochs(rows, batch), "batch_size": batch, "monitor": "loss"},
     }
+
+
+def usual_batch_size(rows: int) -> int:
+    """Return how many of so many rows for training to take in a step.
+
+    >>> usual_batch_size(100), usual_batch_size(10_000)
+    (64, 128)
+    """
+    return 64 if rows <= 5000 else 128
+
+
+def usual_epochs(rows: int, of_a_step: int) -> int:
+    """Return how often to go over so many rows, of which a step takes some: a training has as many steps as it needs.
+
+    >>> usual_epochs(100, 64), usual_epochs(1000, 64), usual_epochs(10_000, 128)
+    (100, 96, 20)
+    """
+    return min(EPOCHS[1], max(EPOCHS[0], STEPS * of_a_step // rows))

@@ -21,6 +21,7 @@ import nanotorch.train.data.table_file
 import nanotorch.train.model.models
 import nanotorch.train.model.tabular
 import nanotorch.train.model.usual_loss
+import nanotorch.train.model.usual_optimizer
 import nanotorch.train.score.sklearn_scores
 from nanotorch.registry import (
     ACTIVATIONS,
@@ -154,6 +155,7 @@ class OptimizerSection(NamedSection):
     """
 
     registry = OPTIMIZERS
+    name: str = "auto"
     factors: dict[str, dict[str, NonNegativeFloat]] | None = None
 
 
@@ -171,13 +173,15 @@ class SchedulerSection(NamedSection):
 class TrainSection(Section):
     """How long, in which portions and how often; `accumulate` batches make one optimizer step.
 
+    What is "auto" follows from the table, see Note [What a table decides].
+
     `metrics` are scores by scikit-learn's names besides the usual ones; `monitor` is the score that says which epoch is
     best. `calibration: temperature` makes the probabilities of classes as sure as they are right, by the validation
     part. `folds` cross-validates, and `repeats` trains with that many seeds: each makes a run of its own.
     """
 
-    epochs: PositiveInt
-    batch_size: PositiveInt
+    epochs: PositiveInt | Literal["auto"] = "auto"
+    batch_size: PositiveInt | Literal["auto"] = "auto"
     accumulate: PositiveInt = 1
     clip_norm: PositiveFloat | None = None
     clip_value: PositiveFloat | None = None
@@ -248,9 +252,9 @@ class Config(Section):
     data: DataSection
     model: ModelSection
     loss: LossSection = LossSection()
-    optimizer: OptimizerSection
+    optimizer: OptimizerSection = OptimizerSection()
     scheduler: SchedulerSection | None = None
-    train: TrainSection
+    train: TrainSection = TrainSection()
     early_stopping: EarlyStoppingSection | None = None
     checkpoint: CheckpointSection = CheckpointSection()
     log: LogSection = LogSection()
@@ -272,8 +276,6 @@ SECTIONS: dict[str, type[Section]] = {
 EXAMPLES = {  # of the sections that a config has to have
     "data": "{file: table.csv, target: price}",
     "model": "{hidden: [64]}",
-    "optimizer": "{name: Adam}",
-    "train": "{epochs: 20, batch_size: 32}",
 }
 PLAIN_SECTIONS = {key: section for key, section in SECTIONS.items() if not issubclass(section, NamedSection)}
 

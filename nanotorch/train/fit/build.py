@@ -14,6 +14,7 @@ from nanotorch.nn.modules.ensemble import Kind
 from nanotorch.optim import Optimizer
 from nanotorch.optim.lr_scheduler import LinearLR, LRScheduler, OneCycleLR, SequentialLR
 from nanotorch.registry import LOSSES, METRICS, MODELS, OPTIMIZERS, SCHEDULERS, closest
+from nanotorch.train.config.loading import batch_size_of, epochs_of
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.table import DataError
@@ -80,9 +81,9 @@ def build(config: Config, data: Data, parts: dict[str, Part] | None = None) -> S
         average=None if section.ema is None else MovingAverage(model, section.ema),
         generator=torch.Generator().manual_seed(dropout_seed),
     )
-    loader = parts["train"].loader(section.batch_size, section.shuffle, section.drop_last, training.shuffle)
+    loader = parts["train"].loader(batch_size_of(config), section.shuffle, section.drop_last, training.shuffle)
     options = FitOptions(
-        epochs=section.epochs,
+        epochs=epochs_of(config),
         accumulate=section.accumulate,
         clip_norm=section.clip_norm,
         clip_value=section.clip_value,
@@ -206,7 +207,7 @@ def schedule(config: Config, optimizer: Optimizer, steps: int) -> LRScheduler | 
     if section is None:
         return None
     warmup = section.warmup
-    planned = config.train.epochs * (steps if section.interval == "step" else 1)
+    planned = epochs_of(config) * (steps if section.interval == "step" else 1)
     if warmup >= planned:
         raise DataError(
             f"scheduler.warmup of {warmup} {section.interval}s is as long as the run, which has {planned}",
@@ -242,7 +243,7 @@ def climbing(config: Config, steps: int) -> list[str]:
     if section is None or section.name != "CosineAnnealingLR" or section.arguments["T_max"] is None:
         return []
     lowest = section.arguments["T_max"] + section.warmup
-    planned = config.train.epochs * (steps if section.interval == "step" else 1)
+    planned = epochs_of(config) * (steps if section.interval == "step" else 1)
     if lowest >= planned:
         return []
     return [
@@ -253,17 +254,17 @@ def climbing(config: Config, steps: int) -> list[str]:
 
 def steps_per_epoch(rows: int, config: Config) -> int:
     """Return how many optimizer steps an epoch has; a DataError if none."""
-    options = config.train
-    batches = rows // options.batch_size if options.drop_last else -(-rows // options.batch_size)
+    options, size = config.train, batch_size_of(config)
+    batches = rows // size if options.drop_last else -(-rows // size)
     if batches == 0:
         raise DataError(
-            f"train.drop_last drops the only batch: {rows} rows are fewer than train.batch_size={options.batch_size}",
+            f"train.drop_last drops the only batch: {rows} rows are fewer than train.batch_size={size}",
             "train",
             "drop_last",
         )
-    if getattr(config.model, "batch_norm", False) and rows % options.batch_size == 1 and not options.drop_last:
+    if getattr(config.model, "batch_norm", False) and rows % size == 1 and not options.drop_last:
         raise DataError(
-            f"the last batch of {rows} rows in batches of {options.batch_size} is a single row, and batch normalisation"
+            f"the last batch of {rows} rows in batches of {size} is a single row, and batch normalisation"
             " needs 2 or more: set train.drop_last=true, or another train.batch_size",
             "train",
             "batch_size",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 import nanotorch as torch
 from nanotorch import nn
 from nanotorch.registry import LOSSES, METRICS, closest
+from nanotorch.train.config.loading import batch_size_of
 from nanotorch.train.config.sections import Config, as_tensors
 from nanotorch.train.data.columns.notation import spellings
 from nanotorch.train.data.disk_dataset import RowsOnDisk
@@ -129,7 +130,7 @@ def _on_device(
     weights = mean_weights(criterion, targets, dtype, by_class)
     dataset: TensorDataset | RowsOnDisk
     if isinstance(part.features, DiskRows):
-        dataset = RowsOnDisk(part, preprocessing, (targets, weights), dtype, config.train.batch_size)
+        dataset = RowsOnDisk(part, preprocessing, (targets, weights), dtype, batch_size_of(config))
     else:
         features = torch.tensor(preprocessing.features(part), dtype=dtype, device=device)
         dataset = TensorDataset(features, targets, weights)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,9 +57,9 @@ def table_arguments(config: Config) -> dict[str, Any]:
     return arguments
 
 
-def prepare(config: Config, table: Table | None = None) -> Data:
+def prepare(config: Config, table: Table | None = None, notes: Sequence[str] = ()) -> Data:
     """Split the table of a config, which is loaded where it is not given; then learn, from the training part alone, how
-    to prepare rows.
+    to prepare rows. The notices begin with `notes`.
     """
     section = config.data
     seed = seed_of(config)
@@ -77,7 +78,7 @@ def prepare(config: Config, table: Table | None = None) -> Data:
     preprocessing = Preprocessing.fit(
         splits.train, section.standardize, section.standardize_target is not False, **kept
     )
-    notices = [*table.notices, *preprocessing.grouped(splits.train)]
+    notices = [*notes, *table.notices, *preprocessing.grouped(splits.train)]
     for name in ("validation", "test"):
         noticed = Noticed()
         preprocessing.notice(parts[name], noticed)

@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 import nanotorch as torch
 from nanotorch import nn
 from nanotorch.registry import DATASETS
+from nanotorch.train.config.loading import batch_size_of, epochs_of
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data.table import Table
 from nanotorch.train.fit.build import Setup, key_of_rate, steps_per_epoch
+from nanotorch.train.fit.decided import is_uneven, settled_data
 from nanotorch.train.fit.loop import DivergedError
 from nanotorch.train.fit.part_on_device import Part
-from nanotorch.train.fit.prepare import Data, prepare
+from nanotorch.train.fit.prepare import Data
 from nanotorch.train.fit.random_numbers import borrowed_generator
 from nanotorch.train.fit.training import Training
 from nanotorch.train.inspect.trial_steps import losses_of, trial
@@ -148,7 +150,7 @@ def examine(config: Config) -> Diagnosis:
     """Look at the data of a config, and train some steps on the side; nothing is written."""
     diagnosis = Diagnosis(config.name)
     with borrowed_generator():
-        whole = prepare(config)
+        config, whole = settled_data(config)
         data = replace(whole, parts={name: _some(table) for name, table in whole.parts.items()})
         inputs = {name: data.preprocessing.features(table) for name, table in data.parts.items()}
         diagnosis.add("class imbalance", _imbalance(config, data))
@@ -162,7 +164,7 @@ def examine(config: Config) -> Diagnosis:
         diagnosis.add("length of the run", _length(config, len(whole.parts["train"])))
         setup = trial(config, whole)
         training = setup.training
-        with blas_threads(training.model, config.train.batch_size):
+        with blas_threads(training.model, batch_size_of(config)):
             diagnosis.add("finite losses", _try(config, setup, diagnosis))
             if not diagnosis.findings or diagnosis.findings[-1].check != "finite losses":
                 diagnosis.add("progress of the loss", _progress(config, diagnosis.losses))
@@ -188,10 +190,11 @@ def _imbalance(config: Config, data: Data) -> Iterator[Finding]:
         return
     counts = np.bincount(train.targets, minlength=len(train.target_names))
     most, least = int(counts.argmax()), int(counts.argmin())
-    if counts[most] <= 3 * counts[least]:
+    if not is_uneven(counts):
         return
     weighed = config.loss.class_weight or config.loss.arguments.get("weight") or config.loss.arguments.get("pos_weight")
     by_class = config.train.monitor in (
+        "loss",
         "balanced_accuracy",
         "f1",
         "f1_macro",
@@ -421,15 +424,15 @@ def _scales(config: Config, data: Data, inputs: dict[str, NDArray[np.float64]]) 
 
 def _length(config: Config, rows: int) -> Iterator[Finding]:
     steps = steps_per_epoch(rows, config)
-    total = steps * config.train.epochs
+    total = steps * epochs_of(config)
     if total < 100:
-        if config.train.batch_size * config.train.accumulate * 4 > rows and rows > 64:
+        if batch_size_of(config) * config.train.accumulate * 4 > rows and rows > 64:
             change = f"train.batch_size={max(8, 2 ** int(math.log2(rows / 20)))}"
         else:
             change = f"train.epochs={math.ceil(300 / steps)}"
         yield Finding(
             "length of the run",
-            f"the whole run has {total} steps: {steps} an epoch, {config.train.epochs} epochs",
+            f"the whole run has {total} steps: {steps} an epoch, {epochs_of(config)} epochs",
             "few models are done after so few steps",
             change,
         )

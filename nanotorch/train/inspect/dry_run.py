@@ -8,10 +8,12 @@ import tracemalloc
 
 import nanotorch as torch
 from nanotorch.summary import bytes_text
+from nanotorch.train.config.loading import batch_size_of, epochs_of
 from nanotorch.train.config.sections import Config
 from nanotorch.train.fit.build import Setup, monitored
+from nanotorch.train.fit.decided import settled_data
 from nanotorch.train.fit.part_on_device import Part
-from nanotorch.train.fit.prepare import Data, prepare
+from nanotorch.train.fit.prepare import Data
 from nanotorch.train.fit.random_numbers import borrowed_generator
 from nanotorch.train.inspect.trial_steps import losses_of, trial
 from nanotorch.train.terminal.blas_threads import blas_threads
@@ -25,12 +27,12 @@ WIDTH = 80
 def dry_run(config: Config) -> str:
     """Return the report, at most 80 columns wide as far as names allow."""
     with borrowed_generator():
-        data = prepare(config)
+        config, data = settled_data(config)
         setup = trial(config, data)
         model, train = setup.training.model, setup.parts["train"]
-        with blas_threads(model, config.train.batch_size):
+        with blas_threads(model, batch_size_of(config)):
             model.train()
-            layers = torch.summary(model, train.features(config.train.batch_size))
+            layers = torch.summary(model, train.features(batch_size_of(config)))
             return "\n\n".join(
                 [_data(config, data, setup.parts), layers.text(WIDTH), _step(config, setup, layers.total_saved_bytes)]
             )
@@ -87,13 +89,9 @@ def _step(config: Config, setup: Setup, saved: int) -> str:
         for value in entry.values()
         if isinstance(value, torch.Tensor)
     )
-    options = config.train
-    pieces = (
-        f"{options.accumulate} batches of {options.batch_size}"
-        if options.accumulate > 1
-        else f"a batch of {options.batch_size}"
-    )
-    total = steps * options.epochs
+    options, batch_size, epochs = config.train, batch_size_of(config), epochs_of(config)
+    pieces = f"{options.accumulate} batches of {batch_size}" if options.accumulate > 1 else f"a batch of {batch_size}"
+    total = steps * epochs
     lines = [
         f"a step   {pieces} rows: {duration(step)}",
         f"memory   weights {bytes_text(weights)}, gradients {bytes_text(weights)}, optimizer {bytes_text(state)}",
@@ -102,10 +100,7 @@ def _step(config: Config, setup: Setup, saved: int) -> str:
     if device.type == "cpu":
         lines.append(f"         at most {bytes_text(peak)} more than before, while a step runs")
     lines += [
-        (
-            f"run      {steps:,} steps an epoch, {options.epochs:,} epochs: {total:,} steps, about"
-            f" {duration(step * total)}"
-        ),
+        (f"run      {steps:,} steps an epoch, {epochs:,} epochs: {total:,} steps, about {duration(step * total)}"),
         "         (validation, checkpoints and report not counted)",
         "nothing was written",
     ]

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nanotorch.train.config.loading import batch_size_of
 from nanotorch.train.config.sections import Config
 from nanotorch.train.fit.build import shares_of_rate
+from nanotorch.train.fit.decided import settled_data
 from nanotorch.train.fit.loop import DivergedError
-from nanotorch.train.fit.prepare import prepare
 from nanotorch.train.fit.random_numbers import borrowed_generator
 from nanotorch.train.inspect.trial_steps import losses_of, trial
 from nanotorch.train.report.chart import Chart, Line
@@ -82,7 +83,7 @@ class RangeTest:
 def range_test(config: Config) -> RangeTest:
     """Train with a rising rate, without the schedule of the config; nothing is kept of it."""
     with borrowed_generator():
-        data = prepare(config)
+        config, data = settled_data(config)
         setup = trial(config, data, constant_rate=True)
         factor = (HIGHEST / LOWEST) ** (1 / (STEPS - 1))
         rates, losses, smoothed, average = [LOWEST], [], [], 0.0
@@ -95,7 +96,7 @@ def range_test(config: Config) -> RangeTest:
                 group["lr"] = rates[-1] * share
 
         set_rate()
-        with blas_threads(setup.training.model, config.train.batch_size):
+        with blas_threads(setup.training.model, batch_size_of(config)):
             try:
                 for loss in losses_of(setup, STEPS):
                     if not math.isfinite(loss):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nanotorch.registry import describe_value
-from nanotorch.train.config.loading import read_resolved, with_seed
+from nanotorch.train.config.loading import epochs_of, read_resolved, settled_as, with_seed
 from nanotorch.train.config.sections import Config
 from nanotorch.train.record import checkpoint
 from nanotorch.train.record.checkpoint import Checkpoint, CheckpointError
@@ -74,7 +74,7 @@ class Resumed:
         state, stopping = self.checkpoint.state, config.early_stopping
         impatient = stopping is not None and state["best"]["waited"] >= stopping.patience
         between_epochs = state["step_in_epoch"] == 0
-        return between_epochs and (impatient or state["epoch"] >= config.train.epochs)
+        return between_epochs and (impatient or state["epoch"] >= epochs_of(config))
 
 
 def find(config: Config, where: str, directory: Path | None) -> Resumed | None:
@@ -188,7 +188,7 @@ def differences(config: Config, directory: Path, free: bool = False) -> list[str
     with `free`, also of what may change freely.
     """
     before = config_of(directory)
-    config = with_seed(config, before.seed)
+    config = settled_as(with_seed(config, before.seed), before)
     old, new = dict(by_key(before.model_dump(mode="json"))), dict(by_key(config.model_dump(mode="json")))
     keys = [key for key in {**old, **new} if old.get(key, "absent") != new.get(key, "absent")]
     return [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from nanotorch.train.config.loading import batch_size_of
 from nanotorch.train.fit.build import device_of
 from nanotorch.train.fit.loop import evaluate
 from nanotorch.train.fit.loss_and_parts import loss_and_parts
@@ -38,7 +39,7 @@ def write(run: LoadedRun, png: bool = False) -> list[Path]:
             summary: dict[str, Any] = dict(read_json(run.directory / "summary.json", Summary))
         except FileNotFoundError:
             parts = {name: part for name, part in parts.items() if name != "test"}
-            with blas_threads(model, run.config.train.batch_size):
+            with blas_threads(model, batch_size_of(run.config)):
                 scores = {name: evaluate(model, criterion, part) for name, part in parts.items()}
             summary = {
                 "name": run.config.name,

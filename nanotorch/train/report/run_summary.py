@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import nanotorch as torch
 from nanotorch import nn
 from nanotorch.summary import Summary, summary
-from nanotorch.train.config.loading import resolved
+from nanotorch.train.config.loading import batch_size_of, resolved
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.table import Table
@@ -158,7 +158,7 @@ def gather(config: Config, data: Data, model: nn.Module, parts: Mapping[str, Par
         config,
         data.parts,
         data.preprocessing,
-        _layers(model, parts["train"], config.train.batch_size),
+        _layers(model, parts["train"], batch_size_of(config)),
         judged,
         *_outputs(model, parts[judged], data.parts[judged], held_out),
         held_out,

@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 
 import nanotorch as torch
+from nanotorch.train.config.loading import epochs_of
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data.split import training_rows
 from nanotorch.train.data.table import DataError
@@ -94,14 +95,15 @@ def run_all(
     """
     asked = Asked(source, run_directory, overwrite, resume, needed)
     config = asked.begin(config, "of the runs that go on")
-    several = dict(single_runs(config))
     with borrowed_generator(), Interrupt() as interrupt, ExitStack() as held:
         made = Made(interrupt)
+        config = made.settled(config)
+        several = dict(single_runs(config))
         here = environment(_checked(config, next(iter(several.values())), made))
         files = held.enter_context(asked.opened(config, here, partial(_refuse_a_mixture, config, several)))
         root = files.path
         progress = held.enter_context(SeveralProgress(len(several), "runs", progress_bar))
-        progress.plan(dict.fromkeys(several, config.train.epochs))
+        progress.plan(dict.fromkeys(several, epochs_of(config)))
         found: dict[str, Scores] = {}
         for name in _ended(several, source, root, interrupt, progress, made):
             found[name] = read_json(root / name / "summary.json", Summary)["scores"]
@@ -193,7 +195,7 @@ def _refuse_a_mixture(config: Config, several: Mapping[str, Config], root: Path)
         if begun is None or begun.checkpoint is None:
             continue
         state = begun.checkpoint.state
-        if state["epoch"] > single.train.epochs:
+        if state["epoch"] > epochs_of(single):
             raise ResumeError(
                 f"{root / name} is in epoch {state['epoch']} already, and train.epochs is {single.train.epochs} now: a"
                 " mean over runs of different lengths would be of neither; begin new runs with --output"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -10,6 +11,7 @@ from nanotorch.train.config.sections import Config
 from nanotorch.train.data.datasets import takes_seed
 from nanotorch.train.data.table import Table
 from nanotorch.train.fit.build import Setup, build
+from nanotorch.train.fit.decided import settled
 from nanotorch.train.fit.part_on_device import Part
 from nanotorch.train.fit.prepare import Data, load, prepare, table_arguments
 from nanotorch.train.record.environment import environment
@@ -39,6 +41,12 @@ class MadeData:
         return sum(tensor.nbytes for part in parts for tensor in part.dataset.tensors)
 
 
+def _kind(config: Config) -> str:
+    """Return what says which table it is."""
+    name, arguments = config.data.name, table_arguments(config)
+    return json.dumps([name, arguments, takes_seed(name, arguments) and config.seed])
+
+
 class Made:
     """What was made of configs, as long as a run that is open needs it, and what was made last."""
 
@@ -47,22 +55,33 @@ class Made:
         self._data: WeakValueDictionary[str, MadeData] = WeakValueDictionary()
         self._latest: MadeData | None = None
         self._table: tuple[str, Table] | None = None
+        self._notes: Sequence[str] = ()
         self._environments: dict[tuple[str, bool], dict[str, Any]] = {}
 
     def of(self, config: Config) -> MadeData:
         """Return the data of a config."""
-        section = config.data
-        arguments = table_arguments(config)
-        kind = json.dumps([section.name, arguments, takes_seed(section.name, arguments) and config.seed])
-        key = json.dumps([kind, section.model_dump(mode="json"), config.seed])
+        key = json.dumps([_kind(config), config.data.model_dump(mode="json"), config.seed])
         found = self._data.get(key)
         if found is None:
-            if self._table is None or self._table[0] != kind:
-                self._table = kind, load(config)
+            table = self._loaded(config)
             self._interrupt.check()
-            found = self._data[key] = MadeData(prepare(config, self._table[1]))
+            found = self._data[key] = MadeData(prepare(config, table, self._notes))
         self._latest = found
         return found
+
+    def settled(self, config: Config) -> Config:
+        """Return the config of several runs with what its table decides, which they are told."""
+        config, self._notes = settled(config, self._loaded(config))
+        for sentence in self._notes:
+            print(f"note: {sentence}")
+        return config
+
+    def _loaded(self, config: Config) -> Table:
+        """Return the table of a config; the last one is kept."""
+        kind = _kind(config)
+        if self._table is None or self._table[0] != kind:
+            self._table = kind, load(config)
+        return self._table[1]
 
     def environment(self, setup: Setup, worth: bool) -> dict[str, Any]:
         """Return what the bits depend on beside the config, with as many threads as a model is worth."""

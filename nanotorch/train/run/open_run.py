@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from nanotorch import nn
 from nanotorch.capture.recorder import CaptureError
 from nanotorch.ops.create.random import drawing_from
-from nanotorch.train.config.loading import resolved
+from nanotorch.train.config.loading import epochs_of, resolved
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data.table import DataError
 from nanotorch.train.fit.build import Setup, build, climbing
@@ -57,8 +57,9 @@ class RunResult:
 
 
 class Built(NamedTuple):
-    """What a run is made of, before anything is written: runs of alike data may share these."""
+    """What a run is made of, before anything is written: runs of alike data may share these. The config is settled."""
 
+    config: Config
     data: Data
     setup: Setup
     chunks: Chunks
@@ -362,17 +363,17 @@ def open_run(
     if resume is not None:
         files = held.enter_context(directory.RunDirectory(resume.directory, patience))
         resume = again(resume, config)
-    data, setup, chunks, fingerprint, environment = make(config)
+    config, data, setup, chunks, fingerprint, environment = make(config)
     if resume is None:
         files = held.enter_context(directory.RunDirectory(_place(config, wanted.directory), patience))
     else:
         _load(resume, setup.training, fingerprint)
-    training, train, often = setup.training, config.train, config.checkpoint
+    training, often, bar = setup.training, config.checkpoint, progress_bar and pace is None
     checkpoints = held.enter_context(
         checkpoint.Checkpoints(files.path / "checkpoints", often.every_seconds, often.every_steps, often.keep, pace)
     )
     shown = main_metric(data.preprocessing.task) if training.monitor == "loss" else training.monitor
-    progress = Progress(train.epochs, setup.steps_per_epoch, shown, progress_bar and pace is None, done=training.step)
+    progress = Progress(epochs_of(config), setup.steps_per_epoch, shown, bar, done=training.step)
     curves = TensorBoardLog(files.path if config.log.tensorboard else None)
     tell = held.enter_context(Narrator(files, progress, curves, aloud=pace is None))
     here = {**environment, "compile": chunks.plan(training)}

@@ -8,11 +8,11 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from nanotorch.train.config.loading import with_seed
+from nanotorch.train.config.loading import batch_size_of, settled_as, with_seed
 from nanotorch.train.config.sections import Config
 from nanotorch.train.fit.build import build
+from nanotorch.train.fit.decided import settled_data
 from nanotorch.train.fit.loop import DivergedError
-from nanotorch.train.fit.prepare import prepare
 from nanotorch.train.fit.random_numbers import borrowed_generator
 from nanotorch.train.record import directory
 from nanotorch.train.record.environment import environment
@@ -55,10 +55,11 @@ def run(
         raise ValueError(
             "this config is of a sweep, not of one run: run_sweep trains its trials; sweep=null leaves it out"
         )
+    before = None if resume is None else config_of(resume.directory)
     if config.seed is None:
-        before = None if resume is None else config_of(resume.directory).seed
-        config = with_seed(config, before)
+        config = with_seed(config, None if before is None else before.seed)
         print(f"seed {config.seed} {'drawn' if before is None else 'of the run that goes on'}")
+    config = config if before is None else settled_as(config, before)
     wanted = Wanted(config, source, run_directory, resume, overwrite, [*needed, *files_of(config)])
     with borrowed_generator(), Interrupt() as interrupt, ExitStack() as held:
         if resume is None:
@@ -80,15 +81,15 @@ def _built(config: Config, interrupt: Interrupt, held: ExitStack) -> Built:
     """Make what the config asks for, with few threads in a small model until the run is closed."""
     try:
         interrupt.check()
-        data = prepare(config)
+        config, data = settled_data(config)
         interrupt.check()
         setup = build(config, data)
         chunks = chunks_of(config, setup)
         interrupt.check()
     except Stopping:
         raise interrupted(interrupt, "stopped before the first step; nothing was written") from None
-    held.enter_context(blas_threads(setup.training.model, config.train.batch_size))
-    return Built(data, setup, chunks, data.fingerprint(), environment(setup.parts["train"].device))
+    held.enter_context(blas_threads(setup.training.model, batch_size_of(config)))
+    return Built(config, data, setup, chunks, data.fingerprint(), environment(setup.parts["train"].device))
 
 
 def files_of(config: Config) -> list[str]:

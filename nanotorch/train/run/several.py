@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nanotorch.train.config.loading import resolved, with_seed
+from nanotorch.train.config.loading import resolved, settled_as, with_seed
 from nanotorch.train.config.sections import Config
 from nanotorch.train.record import directory
 from nanotorch.train.record.resume import config_of
@@ -26,10 +26,11 @@ class Asked(NamedTuple):
     def begin(self, config: Config, called: str) -> Config:
         """Check the directory before anything is computed; return the config with a seed."""
         before = None
-        if self.resume and self.run_directory is not None and config.seed is None:
-            before = config_of(self.run_directory).seed
+        if self.resume and self.run_directory is not None:
+            before = config_of(self.run_directory)
+            config = settled_as(config, before)
         if config.seed is None:
-            config = with_seed(config, before)
+            config = with_seed(config, None if before is None else before.seed)
             print(f"seed {config.seed} {called if self.resume else 'drawn'}")
         if not self.resume:
             directory.check(config.output, self.run_directory, self.overwrite, [*self.needed, *files_of(config)])

@@ -29,6 +29,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from nanotorch.train.config.loading import batch_size_of
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data.table import DataError
 from nanotorch.train.fit.loop import DivergedError
@@ -165,7 +166,7 @@ class SideBySide:
             self._interrupt.check()
             made.append(self._made.of(config))
             setup = made[0].setup(config)
-            model, rows = setup.training.model, config.train.batch_size
+            model, rows = setup.training.model, batch_size_of(config)
             worth = worth_threads(model, rows)
             if self._open and worth != self._worth_threads:
                 raise _AnotherWave
@@ -174,7 +175,7 @@ class SideBySide:
                 self._threads.enter_context(blas_threads(model, rows))
                 self._worth_threads = worth
             here = self._made.environment(setup, worth)
-            return Built(made[0].data, setup, chunks_of(config, setup), made[0].fingerprint, here)
+            return Built(config, made[0].data, setup, chunks_of(config, setup), made[0].fingerprint, here)
 
         with held:  # given back where the run cannot be opened
             wanted = self._wanted(name)

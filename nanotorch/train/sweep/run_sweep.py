@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from nanotorch.registry import describe_value
-from nanotorch.train.config.loading import resolved
+from nanotorch.train.config.loading import epochs_of, resolved
 from nanotorch.train.config.sections import Config
 from nanotorch.train.config.strict_yaml import ConfigError
 from nanotorch.train.config.sweep_checks import changes_loss, on_seeds
@@ -85,7 +85,9 @@ def run_sweep(
     asked = Asked(source, run_directory, overwrite, resume, needed)
     config = asked.begin(config, "of the sweep that goes on")
     with borrowed_generator(), Interrupt() as interrupt, ExitStack() as held:
-        every, made = trials(config), Made(interrupt)
+        made = Made(interrupt)
+        config = made.settled(config)
+        every = trials(config)
         first = _checked(every, made)
         here = environment(first.parts["train"].device)
 
@@ -279,12 +281,12 @@ class _Sweep:
 
     def _plan(self, going_on: Sequence[str], ahead: Sequence[Rung]) -> None:
         """Tell the bar what is to come: the epochs until the next rung, and a share of those after it."""
-        whole = self.config.train.epochs
+        whole = epochs_of(self.config)
         ends = [*(rung.epochs for rung in ahead), whole]
         after = sum(rung.kept * (end - rung.epochs) for rung, end in zip(ahead, ends[1:], strict=True))
         self.progress.plan(
             {
-                name: max(0, min(ends[0], self.configs[name].train.epochs) - len(self._history(name)))
+                name: max(0, min(ends[0], epochs_of(self.configs[name])) - len(self._history(name)))
                 + after / max(1, len(going_on))
                 for name in self._open_runs(going_on)
             }

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from nanotorch.registry import describe_value
 from nanotorch.train.config.joint_checks import check_all
+from nanotorch.train.config.loading import epochs_of
 from nanotorch.train.config.sections import Config
 from nanotorch.train.config.strict_yaml import ConfigError, dump, parse
 from nanotorch.train.config.sweep_checks import check_sweep, on_seeds
@@ -80,7 +81,7 @@ def rungs(config: Config, count: int) -> list[Rung]:
     `halving: 3` keeps the best third, rounded up, and gives it three times the epochs, until one trial is left or the
     epochs are those of `train.epochs`. It begins with `min_epochs`, or so that the last few reach `train.epochs`.
 
-    >>> from nanotorch.train.config.loading import load
+    >>> from nanotorch.train.config.loading import epochs_of, load
     >>> config = load("configs/digits_mlp.yaml", ["train.epochs=27", "sweep={halving: 3, trials: 10}",
     ...                                           "sweep.optimizer.lr.loguniform=[1e-4, 1e-1]"])
     >>> rungs(config, 10)
@@ -88,7 +89,7 @@ def rungs(config: Config, count: int) -> list[Rung]:
     """
     if config.sweep is None or config.sweep.halving is None:
         return []
-    factor, whole, epochs = config.sweep.halving, config.train.epochs, config.sweep.min_epochs
+    factor, whole, epochs = config.sweep.halving, epochs_of(config), config.sweep.min_epochs
     if epochs is None:
         times = 0
         while factor ** (times + 1) <= count:

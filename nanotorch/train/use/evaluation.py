@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nanotorch.train.config.loading import batch_size_of
 from nanotorch.train.data.columns.notation import spellings
 from nanotorch.train.data.columns.raw_cells import as_numbers
 from nanotorch.train.data.csv_file import Columns
@@ -133,7 +134,7 @@ def _scores(run: LoadedRun, data: Data, names: Sequence[str], notes: Sequence[st
     with borrowed_generator():
         criterion, parts = loss_and_parts(run.config, data, device_of(run.config))
         model = run.model.to(device_of(run.config))
-        with blas_threads(model, run.config.train.batch_size):
+        with blas_threads(model, batch_size_of(run.config)):
             scores = {name: evaluate(model, criterion, parts[name]) for name in names}
             here = environment(device_of(run.config))
     return Scores(scores, {name: len(parts[name]) for name in names}, tuple(notes), here)

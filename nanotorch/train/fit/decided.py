@@ -1,0 +1,73 @@
+"""What a config leaves open and its table decides: how long to train, and by what the best epoch is chosen.
+
+Note [What a table decides]
+~~~~~~~~~~~~~~~~~~~~~~~~~~~
+`train.epochs`, `train.batch_size` and `train.monitor` may be "auto". Before anything is built they are decided, once
+for a run and for all folds, repeats and trials of one config, and the resolved config has what was decided, so that it
+trains the same again. What goes on takes what was decided when it began (`settled_as`).
+
+Epochs follow steps: a small table is passed over more often. The best epoch is that of the largest accuracy, or R2, of
+the validation part, which cannot tell whether a network has learnt a rare class: where one class has more than three
+times the rows of another (in the whole table, so that all folds agree), it is that of the smallest loss, to which every
+row of a rare class matters.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanotorch.train.config.loading import with_training
+from nanotorch.train.config.preset import usual_batch_size, usual_epochs
+from nanotorch.train.config.sections import Config
+from nanotorch.train.data.split import without_rare
+from nanotorch.train.data.table import Table
+from nanotorch.train.fit.prepare import Data, load, prepare
+
+UNEVEN = 3  # times as many rows of one class as of another
+
+
+def settled(config: Config, table: Table) -> tuple[Config, list[str]]:
+    """Return the config with what its table decides (Note [What a table decides]), and sentences that say so."""
+    options, section, chosen, notes = config.train, config.data, dict[str, Any](), list[str]()
+    folds = options.folds or (section.fold[1] if section.fold else None)
+    tested = 1 / folds if folds else section.test_size
+    rows = max(1, round(len(table) * (1 - tested - section.validation_size)))
+    batch = options.batch_size
+    if batch == "auto":
+        batch = chosen["batch_size"] = usual_batch_size(rows)
+    if options.epochs == "auto":
+        chosen["epochs"] = usual_epochs(rows, batch * options.accumulate)
+    told = [f"train.{key}={value}" for key, value in sorted(chosen.items(), reverse=True)]
+    if config.optimizer.name == "auto":
+        numbers = ", ".join(f"{key} {value:g}" for key, value in config.optimizer.arguments.items())
+        told.insert(0, f"AdamW with {numbers}")
+    if told:
+        notes.append(f"chosen for about {rows:,} rows of training, where the config leaves it open: {', '.join(told)}")
+    if options.monitor == "auto" and table.task in ("binary", "multiclass"):
+        counted = table
+        if section.rare != "refuse":
+            counted = without_rare(table, section.test_size, section.validation_size, section.fold, section.rare)
+        counts = np.bincount(counted.targets, minlength=len(counted.target_names))
+        if is_uneven(counts):
+            chosen["monitor"] = "loss"
+            name, share = counted.target_names[int(counts.argmax())], counts.max() / counts.sum()
+            notes.append(
+                f"always {name!r} would have an accuracy of {share:.1%}, so the best epoch is that of the smallest"
+                " validation loss (train.monitor states another score)"
+            )
+    return with_training(config, chosen), notes
+
+
+def is_uneven(counts: NDArray[np.int64]) -> bool:
+    """Return whether one class has so many more rows than another that an accuracy says little."""
+    return bool(counts.max() > UNEVEN * counts.min())
+
+
+def settled_data(config: Config) -> tuple[Config, Data]:
+    """Load and prepare the table of a config, and return the config with what the table decides."""
+    table = load(config)
+    config, notes = settled(config, table)
+    return config, prepare(config, table, notes)
