@@ -155,7 +155,9 @@ class MLPClassifier(ClassifierMixin, Network):
 
     def predict(self, X: Any) -> Array:
         """Return the most probable class of each row, or 0 and 1 for each label."""
-        outputs = self._outputs(X)
+        return self._chosen(self._outputs(X))
+
+    def _chosen(self, outputs: Array) -> Array:
         if self._multilabel:
             return (outputs > 0).astype(int)
         best = (outputs[:, 0] > 0).astype(int) if self.n_outputs_ == 1 else outputs.argmax(axis=1)

@@ -398,12 +398,25 @@ class Network(BaseEstimator):
         In float64, since the float32 products of BLAS depend, in their last bits, on which other rows are there.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        return self._computed(self._unseen(X), Shared())
+
+    def _unseen(self, X: Any) -> Array:
+        """Check rows against those of the fit."""
+        rows: Array = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        return rows
+
+    def _computed(self, X: Array, shared: Shared) -> NDArray[np.float64]:
+        """Return the outputs for rows that were checked; a model made for fits that share it takes their weights."""
         device = best_device() if self.device == "auto" else torch.device(self.device)
-        with borrowed_generator():
-            model = self._model(X.shape[1], self.n_outputs_).double()
+        shapes = [(name, array.shape) for name, array in self.weights_.items()]
+        form = tuple(shapes), activation_name(self.activation), bool(self.batch_norm), str(device)
+
+        def made() -> nn.Module:
+            with borrowed_generator():
+                return self._model(X.shape[1], self.n_outputs_).double().to(device).eval()
+
+        model = shared.once(form, made)
         model.load_state_dict({name: torch.tensor(array) for name, array in self.weights_.items()})
-        model.to(device).eval()
         pieces = []
         with torch.no_grad():
             for start in range(0, len(X), ROWS_AT_ONCE):

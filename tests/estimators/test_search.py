@@ -110,6 +110,21 @@ def test_scorers_are_those_of_scikit_learn(iris: Any, how: Any) -> None:
     both(NETWORK, RATES, *iris, **how, cv=2)
 
 
+@pytest.mark.filterwarnings("ignore:Scoring failed:UserWarning", "ignore:One or more of the:UserWarning")
+def test_accuracies_are_those_of_scikit_learn(iris: Any) -> None:
+    X, names = iris[0], np.array(["x", "y", "z"], dtype=object)[iris[1]]
+    pipeline = make_pipeline(MinMaxScaler(), NETWORK)
+    for estimator, grid in ((NETWORK, RATES), (pipeline, {"mlpclassifier__alpha": [0, 1]})):
+        for y in (names, names.tolist(), iris[1] % 2):
+            both(estimator, grid, X, y, scoring="accuracy", return_train_score=True, refit=False)
+    both(NETWORK, {"max_iter": [1, 9]}, X, np.eye(3)[iris[1]], scoring="accuracy", cv=KFold(2))
+    missing = X.copy()
+    missing[0] = np.nan  # only where nothing is learnt of it, it is scored
+    with pytest.warns(FitFailedWarning, match="4 fits failed"):
+        ours = MLPSearchCV(NETWORK, RATES, refit=False, cv=3).fit(missing, names)
+    assert np.isnan(ours.cv_results_["split0_test_score"]).all()
+
+
 def test_weights_and_groups_go_where_they_belong(iris: Any) -> None:
     X, y = iris
     given = {"sample_weight": np.arange(150) % 4, "groups": np.arange(150) % 5}
