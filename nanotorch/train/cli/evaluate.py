@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from nanotorch.train.terminal.command import note, path_option, run_command
 from nanotorch.train.terminal.reading_options import add_reading_options, reading_options
@@ -30,7 +31,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = made.add_argument
-    add("run", type=path_option, metavar="RUN", help="the directory of a run")
+    add("run", type=path_option, metavar="RUN", help="the directory of a run, or of folds or repeats for their mean")
     add("--checkpoint", type=path_option, default="best", metavar="best|last|PATH", help="which model (default: best)")
     add(
         "--part",
@@ -81,7 +82,11 @@ def _evaluate(options: argparse.Namespace) -> None:
     for text in found.notes:
         note(text)
     if options.json:
-        facts = {"run": str(run.directory), "checkpoint": run.checkpoint.name, "epoch": run.state["epoch"]}
+        facts: dict[str, Any] = {"run": str(run.directory)}
+        if run.members:
+            facts["members"] = [member.directory.name for member in run.members]
+        else:
+            facts |= {"checkpoint": run.checkpoint.name, "epoch": run.state["epoch"]}
         print(json.dumps({**facts, "rows": found.rows, "scores": found.scores}, indent=1))
     else:
         print(f"{run.config.name}: scores of {run.when}\n{table(found.scores, found.rows)}")

@@ -36,7 +36,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = made.add_argument
-    add("run", type=path_option, metavar="RUN", help="the directory of a run")
+    add("run", type=path_option, metavar="RUN", help="the directory of a run, or of folds or repeats for their mean")
     add("--onnx", type=path_option, metavar="FILE", help="write an ONNX model (needs the extra onnx)")
     add("--matrix", action="store_true", help="one input `features` (rows, columns) instead of one for each column")
     add("--python", type=path_option, metavar="FILE", help="write a Python file that needs NumPy alone")

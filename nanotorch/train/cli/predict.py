@@ -20,7 +20,8 @@ ones are left alone. The output has a row for each row of the input, in the same
 order: for classes `prediction` and `probability_<class>`, for numbers
 `prediction` in the units of the target, or `prediction_<target>` where there
 are several. With --interval, numbers have `prediction_low` and
-`prediction_high` too, and classes `prediction_set`, a JSON list.
+`prediction_high` too, and classes `prediction_set`, a JSON list; with --spread
+there is `prediction_spread`, a standard deviation.
 
 exit codes:
   0 done   1 failed   2 bad usage, or no run
@@ -37,7 +38,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = made.add_argument
-    add("run", type=path_option, metavar="RUN", help="the directory of a run")
+    add("run", type=path_option, metavar="RUN", help="the directory of a run, or of folds or repeats for their mean")
     add(
         "--input",
         type=path_option,
@@ -64,6 +65,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
         metavar="SHARE",
         help="also give what holds the truth with this probability, as 0.9: an interval for numbers, a set of classes",
     )
+    add("--spread", action="store_true", help="of folds, repeats and tabm, also give how far their members are apart")
     add("--checkpoint", type=path_option, default="best", metavar="best|last|PATH", help="which model (default: best)")
     add_reading_options(made)
     return made
@@ -94,6 +96,7 @@ def _predict(options: argparse.Namespace) -> None:
         options.quote_formulas,
         reading_options(options),
         options.interval,
+        options.spread,
     )
     for text in done.notes:
         note(text)

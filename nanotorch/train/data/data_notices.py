@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 
 from nanotorch.train.terminal.text_report import listed
 
@@ -42,6 +45,16 @@ class Noticed:
         if texts:
             self.unknown.setdefault(column, Counter()).update(texts)
             self.taken[column] = instead
+
+    def add_most(self, several: Sequence[Noticed]) -> None:
+        """Count what several models noticed of the same rows: of each thing what the one noticed that did most."""
+        self.missing += reduce(or_, [one.missing for one in several])
+        self.units += reduce(or_, [one.units for one in several])
+        for column in dict.fromkeys(name for one in several for name in one.unknown):
+            most = reduce(or_, [one.unknown.get(column, Counter()) for one in several])
+            self.unknown.setdefault(column, Counter()).update(most)
+        for one in several:
+            self.taken |= {name: self.taken.get(name, taken) for name, taken in one.taken.items()}
 
     def sentences(self) -> list[str]:
         """Return all of it, a sentence for each column and kind."""

@@ -16,6 +16,7 @@ from nanotorch.train.data.columns.raw_cells import as_numbers
 from nanotorch.train.data.csv_file import Columns
 from nanotorch.train.data.data_notices import Noticed
 from nanotorch.train.data.input_rows import open_rows
+from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.table import Mistakes, Table, TableError, shown
 from nanotorch.train.data.table_file import lacks_target
 from nanotorch.train.fit.build import device_of
@@ -46,6 +47,12 @@ def score(run: LoadedRun, names: Sequence[str] = ()) -> Scores:
 
     The data are loaded and split as for training. Where they are not what the run was trained on, a note says so.
     """
+    if run.members:
+        raise UsageError(
+            f"each row of the run's own data was trained on by some of the {len(run.members)} runs of {run.directory}:"
+            " --input gives other rows to score their mean on; the summary.json there has the scores of each on its own"
+            " test part"
+        )
     data = prepare(with_its_files(run))
     unknown = [name for name in names if name not in data.parts]
     if unknown:
@@ -111,18 +118,19 @@ def score_rows(
     parts = {"rows": Table(features, truth, preprocessing.task, inputs, preprocessing.target_names)}
     parts["train"] = parts["rows"]
     if run.config.loss.class_weight == "balanced":  # by the classes of the rows that were trained on
-        train = prepare(with_its_files(run)).parts["train"]
+        train = prepare(with_its_files((run.members or (run,))[0])).parts["train"]
         encoded = preprocessing.features(train)
         parts["train"] = Table(encoded, train.targets, preprocessing.task, inputs, preprocessing.target_names)
-    as_it_is = replace(
-        preprocessing,
-        feature_names=inputs,
-        scaler=None,
-        fills=(0.0,) * len(inputs),
-        indicators=(),
-        categories={},
-        dates={},
-        texts=(),
+    as_it_is = Preprocessing(
+        preprocessing.task,
+        inputs,
+        preprocessing.target_names,
+        None,
+        preprocessing.target_scaler,
+        (0.0,) * len(inputs),
+        encoding=preprocessing.encoding,
+        missing_values=preprocessing.missing_values,
+        rare=preprocessing.rare,
     )
     notes = [f"{of_rare} rows of classes that were left out of training are not scored"] if of_rare else []
     notes += [f"{left_out} rows without a target are left out (data.missing_target: drop)"] if left_out else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,16 @@ import nanotorch as torch
 from nanotorch import nn
 from nanotorch.train.config.loading import read_resolved
 from nanotorch.train.config.sections import Config
+from nanotorch.train.data.joined import Joined, unlike
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.table import FloatArray
-from nanotorch.train.fit.build import build_model
+from nanotorch.train.fit.build import build_model, kind_of_outputs
 from nanotorch.train.fit.fitting import fitting
 from nanotorch.train.fit.random_numbers import borrowed_generator
+from nanotorch.train.model.members import MeanOfModels, apart, mean_of
 from nanotorch.train.model.tempered import Tempered
 from nanotorch.train.record import checkpoint, layout
-from nanotorch.train.record.records import HeldOut, RunState, Summary, SweepSummary, checked, read_json
+from nanotorch.train.record.records import HeldOut, RunState, SeveralSummary, Summary, SweepSummary, checked, read_json
 from nanotorch.train.record.resume import environment_of
 from nanotorch.train.score import conformal
 from nanotorch.train.terminal.command import UsageError, note
@@ -44,6 +46,7 @@ class LoadedRun:
         preprocessing: from rows to what the model sees.
         model: the model of the checkpoint, in evaluation mode, on the CPU.
         state: the rest of the checkpoint's state: epoch, history ...
+        members: the runs of which this is the mean; none of a single run.
     """
 
     directory: Path
@@ -52,10 +55,13 @@ class LoadedRun:
     preprocessing: Preprocessing
     model: nn.Module
     state: Mapping[str, Any]
+    members: tuple[LoadedRun, ...] = ()
 
     @property
     def when(self) -> str:
         """Which moment of the run the model is from, in words."""
+        if self.members:
+            return f"the mean of {len(self.members)} runs"
         epoch, steps = self.state["epoch"], self.state["step_in_epoch"]
         moment = f"epoch {epoch}" if steps == 0 else f"step {self.state['step']}, in epoch {epoch}"
         return f"{moment} ({self.checkpoint.name})"
@@ -80,6 +86,10 @@ class LoadedRun:
 
         A RunError where the run does not say, or where it knows of too few rows.
         """
+        if self.members:
+            raise RunError(
+                f"{self.directory} holds several runs, and no rows were held out for their mean: give one of them"
+            )
         if not self.is_best:
             raise RunError(f"{self.directory} says how far off its best model is, when it is complete; not of others")
         try:
@@ -110,14 +120,30 @@ class LoadedRun:
                 pieces.append(self.model(rows).numpy().astype(np.float64))
         return np.concatenate(pieces) if pieces else np.zeros((0, self.preprocessing.out_features))
 
+    def outputs_of_members(self, features: FloatArray) -> FloatArray:
+        """Return what each member of an ensemble gives for prepared rows, (members, n, out_features) float64; a
+        RunError where there is one model.
+        """
+        mean = mean_of(self.model)
+        if mean is None:
+            raise RunError(
+                f"{self.directory} is one model, which agrees with itself: give the directory of folds or repeats, or a"
+                " run of tabm"
+            )
+        with apart(mean):
+            return self.outputs(features).swapaxes(0, 1) if len(features) else np.zeros((2, 0, 1))
+
 
 def load_run(directory: str | Path, which: str = "best", device: str | None = None) -> LoadedRun:
     """Read a run's directory, with one of its checkpoints: `best`, `last`, or the path of one.
 
-    `device` replaces that of the config. Of a sweep it is the best trial. A RunError or CheckpointError says what is
-    wrong.
+    `device` replaces that of the config. Of a sweep it is the best trial, of folds and repeats the mean of all runs. A
+    RunError or CheckpointError says what is wrong.
     """
     root = Path(directory)
+    names = names_of_runs(root)
+    if names:
+        return _mean(root, [load_run(root / name, which, device) for name in names])
     root /= best_trial(root) or ""
     if not (root / "checkpoints").is_dir() and (within := _runs_within(root)):
         one = f"give one of them, such as {within[-1]}"
@@ -157,12 +183,60 @@ def load_run(directory: str | Path, which: str = "best", device: str | None = No
     return replace(run, model=Tempered(model, found).eval())
 
 
+def names_of_runs(root: Path) -> list[str]:
+    """Return the names of the runs in the directory of folds or repeats; none where it is another one.
+
+    A RunError where they are not complete.
+    """
+    if (root / "checkpoints").is_dir() or not (root / "resolved.yaml").is_file():
+        return []
+    config = read_resolved(root / "resolved.yaml")
+    if config.sweep is not None or (config.train.folds is None and config.train.repeats == 1):
+        return []
+    try:
+        return list(read_json(root / "summary.json", SeveralSummary)["runs"])
+    except FileNotFoundError:
+        raise RunError(
+            f"{root} holds several runs that are not complete: `python -m nanotorch.train {root / 'resolved.yaml'}"
+            f" --resume {root}` goes on with them"
+        ) from None
+
+
+def _mean(root: Path, members: Sequence[LoadedRun]) -> LoadedRun:
+    """Return several runs as one, whose answer is the mean of theirs; a RunError where they cannot be averaged."""
+    first, kinds = members[0], [kind_of_outputs(one.config, one.preprocessing) for one in members]
+    for member, kind in zip(members, kinds, strict=True):
+        differing = unlike(first.preprocessing, member.preprocessing)
+        differing += [key for key in ("dtype",) if getattr(first.config, key) != getattr(member.config, key)]
+        differing += ["loss"] * (kind != kinds[0])
+        if differing:
+            raise RunError(
+                f"{member.directory} and {first.directory} have no mean: they differ in {', '.join(differing)}"
+            )
+    scalers = [one.preprocessing.target_scaler for one in members]
+    shift, scale = np.zeros((len(members), 1)), np.ones((len(members), 1))
+    if scalers[0] is not None:  # in the units of the first
+        shift = np.stack([(one.mean - scalers[0].mean) / scalers[0].scale for one in scalers if one is not None])
+        scale = np.stack([one.scale / scalers[0].scale for one in scalers if one is not None])
+    dtype = getattr(torch, first.config.dtype)
+    model = MeanOfModels(
+        [one.model for one in members],
+        [one.preprocessing.in_features for one in members],
+        kinds[0],
+        torch.tensor(scale, dtype=dtype),
+        torch.tensor(shift, dtype=dtype),
+    )
+    config = read_resolved(root / "resolved.yaml", (f'device="{first.config.device}"',))
+    joined = Joined.of([one.preprocessing for one in members])
+    return LoadedRun(root, first.checkpoint, config, joined, model.eval(), first.state, tuple(members))
+
+
 def load_told(directory: str | Path, which: str = "best", device: str | None = None) -> LoadedRun:
     """Read a run's directory as `load_run` does, and tell the user whose it is where that is not what was given."""
     run = load_run(directory, which, device)
     if best_trial(Path(directory)) is not None:
         note(f"{directory} is a sweep, and this is of its best trial, {run.directory.name}")
-    if run.config.train.calibration is not None and not run.is_best:
+    if run.config.train.calibration is not None and not all(one.is_best for one in run.members or [run]):
         note(f"without its temperature, which {run.directory} has for its best model alone, when it is complete")
     return run
 

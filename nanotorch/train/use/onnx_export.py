@@ -91,6 +91,9 @@ def _features(graph: Graph, run: LoadedRun, matrix: bool) -> tuple[list[Any], st
     """Return the inputs, and what the model sees of them (Note [Columns of the model] in preprocessing.py)."""
     from onnx import TensorProto, helper
 
+    if run.members:
+        (inputs, first), *others = [_features(graph, member, matrix) for member in run.members]
+        return inputs, graph.add("Concat", first, *(features for _, features in others), axis=1)
     preprocessing = run.preprocessing
     numeric = preprocessing.numeric_names
     if matrix and preprocessing.categories:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nanotorch import Tensor, nn
 from nanotorch.train.model.embedding import EmbeddedColumns
+from nanotorch.train.model.members import MeanOfModels
 from nanotorch.train.model.models import Residual
 from nanotorch.train.model.tabular import OnNumbers
 from nanotorch.train.model.tempered import Tempered
@@ -128,6 +129,18 @@ def _sequential(graph: Graph, module: nn.Sequential, x: str) -> str:
 @converts(Tempered)
 def _tempered(graph: Graph, module: Tempered, x: str) -> str:
     return graph.add("Div", layer(graph, module.model, x, graph.layer), graph.constant(module.temperature))
+
+
+@converts(MeanOfModels)
+def _mean_of_models(graph: Graph, module: MeanOfModels, x: str) -> str:
+    place, columns, members, start = graph.layer, graph.constant(np.array([1])), [], 0
+    for number, (model, width) in enumerate(zip(module.models, module.widths, strict=True)):
+        bounds = [graph.constant(np.array([place])) for place in (start, start + width)]
+        piece = graph.add("Slice", x, *bounds, columns)
+        members.append(graph.add("Unsqueeze", layer(graph, model, piece, f"{place}.models.{number}"), columns))
+        start += width
+    said = graph.add("Mul", graph.add("Concat", *members, axis=1), graph.constant(module.scale))
+    return layer(graph, module.mean, graph.add("Add", said, graph.constant(module.shift)), f"{place}.mean")
 
 
 @converts(Residual)

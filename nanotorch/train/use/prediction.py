@@ -41,6 +41,27 @@ def columns_of_intervals(run: LoadedRun) -> list[str]:
     return [f"{name}_{end}" for name in predicted_columns(run) for end in ("low", "high")]
 
 
+def columns_of_spread(run: LoadedRun) -> list[str]:
+    """Return the names of the columns that `spread` gives."""
+    if run.preprocessing.task != "regression":
+        return ["prediction_spread"]
+    return [f"{name}_spread" for name in predicted_columns(run)]
+
+
+def spread(run: LoadedRun, features: FloatArray, answer: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return, by name, how far the members of an ensemble are apart on prepared rows: the standard deviation (with
+    n - 1) of what they predict, and for classes of the probability of the one that their mean calls.
+    """
+    said, names = run.outputs_of_members(features), columns_of_spread(run)
+    if run.preprocessing.task == "regression":
+        values = np.stack([run.preprocessing.in_units(one) for one in said])
+        return dict(zip(names, values.std(axis=0, ddof=1).T, strict=True))
+    numbers = {name: k for k, name in enumerate(run.preprocessing.target_names)}
+    called = [numbers[name] for name in answer["prediction"]]
+    odds = np.stack([probabilities(one)[np.arange(len(called)), called] for one in said])
+    return dict(zip(names, [odds.std(axis=0, ddof=1)], strict=True))
+
+
 def predict(run: LoadedRun, features: FloatArray) -> dict[str, NDArray[Any]]:
     """For prepared rows, the columns of the answer by name: texts for the class, float64 for everything else.
 
@@ -97,20 +118,23 @@ def predict_file(
     quote_formulas: bool = False,
     written_as: Mapping[str, Any] | None = None,
     interval: float | None = None,
+    with_spread: bool = False,
 ) -> Predicted:
     """Predict the rows of a file (`-` is standard input) into another, some thousand rows at a time.
 
     The columns named by `keep` are copied from the input as they stand, before the predictions; `quote_formulas` puts
     an apostrophe before texts that a spreadsheet would compute; `written_as` has keys of `data` (separator, encoding
     ...) where the file is written in another way than the table of the run; `interval` is a probability, such as 0.9,
-    with which columns of `intervals` hold the truth. A column that the model needs and that is
-    not there, and a cell that is no number where one is needed, are a TableError that names the place.
+    with which columns of `intervals` hold the truth; `with_spread` adds those of `spread`. A column that the model
+    needs and that is not there, and a cell that is no number where one is needed, are a TableError that names the
+    place.
     """
     refuse_to_replace(run, output, rows)
     limits = None if interval is None else run.limits(interval)
     done, noticed = Predicted(), Noticed()
     features, texts = run.preprocessing.column_names, run.preprocessing.columns_of_texts
     columns = [*keep, *predicted_columns(run), *([] if limits is None else columns_of_intervals(run))]
+    columns += columns_of_spread(run) if with_spread else []
     with open_rows(rows, features, {**run.reading, **(written_as or {})}) as file:
         further = further_columns(run, file)
         for name in keep:
@@ -124,9 +148,12 @@ def predict_file(
             done.notes.append(f"{loss} trains scores, not probabilities: take the probabilities as a ranking")
         with PredictionFile(output, columns, quote_formulas) as written, blas_threads(run.model, ROWS_AT_ONCE):
             for piece in file.pieces(run.preprocessing.columns_of_numbers, texts, keep):
-                answer = predict(run, run.preprocessing.encode_piece(piece, noticed))
-                further_answer = {} if limits is None else intervals(run, answer, limits)
-                written.write({**answer, **further_answer, **piece.kept})
+                encoded = run.preprocessing.encode_piece(piece, noticed)
+                answer = predict(run, encoded)
+                added = {} if limits is None else intervals(run, answer, limits)
+                if with_spread:
+                    added |= spread(run, encoded, answer)
+                written.write({**answer, **added, **piece.kept})
                 done.rows += piece.rows
                 if run.preprocessing.task != "regression":
                     done.classes.update(answer["prediction"].tolist())

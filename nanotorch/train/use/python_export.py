@@ -166,7 +166,6 @@ import numpy as np
 
 RUN = {run!r}
 COLUMNS = {columns!r}
-NUMBERS = {numbers}
 '''
 
 TAIL = '''
@@ -192,8 +191,7 @@ def number(value, name):
     return np.nan if found in MISSING_NUMBERS and name in COLUMNS else found
 
 
-def category(value, name):
-    known, of_missing, of_others = CATEGORIES[name]
+def category(value, known, of_missing, of_others):
     text = "" if value is None or value != value else str(value).strip()
     return known.get(text, of_missing if value is None or value != value or text in MISSING else of_others)
 
@@ -266,10 +264,6 @@ def written(run: LoadedRun, stem: str = "model", dtype: str | None = None) -> st
     graph = NumpyLines(run.model, np.dtype(dtype))
     result = layer(graph, run.model, "x")
     code = "\n".join(graph.lines)
-    numbers = dict(zip(preprocessing.numeric_names, preprocessing.fills, strict=True))
-    categories = {}
-    for name, one in preprocessing.categories.items():
-        categories[name] = (spellings(one.values), one.of_missing, one.fallback)
     pieces = [
         HEAD.format(
             stem=stem if stem.isidentifier() else "model",
@@ -278,17 +272,14 @@ def written(run: LoadedRun, stem: str = "model", dtype: str | None = None) -> st
             run=f"{run.config.name}, {run.when}",
             columns=list(preprocessing.column_names),
             imports="import re\n" if preprocessing.dates else "",
-            numbers=_mapping(numbers) + "  # with what a missing value is filled with" * bool(numbers),
         ),
-        f"CATEGORIES = {_mapping(categories)}  # by text, of a missing value, of others\n"
-        if categories
-        else "CATEGORIES = {}\n",
         f"MISSING = {sorted(preprocessing.missing_values or [''])!r}\n",
         f"MISSING_NUMBERS = {sorted(TextFormat.of(run.reading).notation.missing_numbers)!r}\n",
         f"ANSWER = {predicted_columns(run)!r}\n",
         f"CLASSES = {list(preprocessing.target_names)!r}\n" if preprocessing.task != "regression" else "",
         _dates(run),
-        _prepare(run, graph),
+        *(_prepare(member, graph, f"_{k}") for k, member in enumerate(run.members, 1)),
+        _prepare_all(len(run.members)) if run.members else _prepare(run, graph),
         "\n\ndef network(x):\n" + textwrap.indent(code, "    ") + f"\n    return {result}\n",
         _answer(run),
         *(
@@ -308,18 +299,33 @@ def _mapping(values: Mapping[Any, Any]) -> str:
     return f"{{\n{lines}}}" if values else "{}"
 
 
-def _prepare(run: LoadedRun, graph: NumpyLines) -> str:
-    """Return the function that makes of raw columns what the network sees (Note [Columns of the model])."""
+def _prepare_all(members: int) -> str:
+    """Return the function that makes of raw columns what the networks of several runs see, side by side."""
+    blocks = ", ".join(f"prepare_{k}(columns)" for k in range(1, members + 1))
+    return f"\n\ndef prepare(columns):\n    return np.concatenate([{blocks}], axis=1)\n"
+
+
+def _prepare(run: LoadedRun, graph: NumpyLines, suffix: str = "") -> str:
+    """Return the function that makes of raw columns what the network sees (Note [Columns of the model]); `suffix` is
+    for its name, and for those of what it needs.
+    """
     preprocessing, lines = run.preprocessing, []
+    numbers = dict(zip(preprocessing.numeric_names, preprocessing.fills, strict=True))
+    categories = {
+        name: (spellings(one.values), one.of_missing, one.fallback) for name, one in preprocessing.categories.items()
+    }
+    known = f"NUMBERS{suffix} = {_mapping(numbers)}" + "  # with what a missing value is filled with" * bool(numbers)
+    if categories:
+        known += f"\nCATEGORIES{suffix} = {_mapping(categories)}  # by text, of a missing value, of others"
     if preprocessing.dates:
         lines.append("columns = with_parts_of_dates(columns)")
     if preprocessing.numeric_names:
         lines += [
-            "values = np.array([[number(value, name) for value in columns[name]] for name in NUMBERS]).T",
+            f"values = np.array([[number(value, name) for value in columns[name]] for name in NUMBERS{suffix}]).T",
             "lacking = np.isnan(values)",
-            "values = np.where(lacking, list(NUMBERS.values()), values)",
+            f"values = np.where(lacking, list(NUMBERS{suffix}.values()), values)",
         ]
-        lines += _scaling(preprocessing.scaler, graph)
+        lines += _scaling(preprocessing.scaler, graph, f"scaler{suffix}")
         lines.append("blocks = [values]")
     else:
         lines.append("blocks = []")
@@ -327,11 +333,12 @@ def _prepare(run: LoadedRun, graph: NumpyLines) -> str:
         places = [preprocessing.numeric_names.index(name) for name in preprocessing.indicators]
         lines.append(f"blocks.append(lacking[:, {places}])")
     for name, one in preprocessing.categories.items():
-        lines.append(f"codes = np.array([category(value, {name!r}) for value in columns[{name!r}]])[:, None]")
+        lines.append(f"known = CATEGORIES{suffix}[{name!r}]")
+        lines.append(f"codes = np.array([category(value, *known) for value in columns[{name!r}]])[:, None]")
         one_hot = preprocessing.encoding == "one_hot"
         lines.append(f"blocks.append(codes == np.arange({len(one.names)}))" if one_hot else "blocks.append(codes)")
     lines.append("return np.concatenate(blocks, axis=1)")
-    return "\n\ndef prepare(columns):\n" + textwrap.indent("\n".join(lines), "    ") + "\n"
+    return f"\n\n{known}\n\n\ndef prepare{suffix}(columns):\n" + textwrap.indent("\n".join(lines), "    ") + "\n"
 
 
 def _dates(run: LoadedRun) -> str:
@@ -347,10 +354,10 @@ def _dates(run: LoadedRun) -> str:
     return "\n".join(lines) + "\n" + DATES
 
 
-def _scaling(scaler: Standardizer | QuantileScaler | None, graph: NumpyLines) -> list[str]:
+def _scaling(scaler: Standardizer | QuantileScaler | None, graph: NumpyLines, name: str) -> list[str]:
     if scaler is None:
         return []
-    graph.layer = "scaler"
+    graph.layer = name
     if isinstance(scaler, QuantileScaler):
         pairs = [
             f"({graph.constant(edges)}, {graph.constant(places)})"
@@ -360,8 +367,8 @@ def _scaling(scaler: Standardizer | QuantileScaler | None, graph: NumpyLines) ->
             f"quantiles = [{', '.join(pairs)}]",
             "values = np.stack([np.interp(column, *pair) for column, pair in zip(values.T, quantiles)], axis=1)",
         ]
-    graph.weights |= {"scaler.mean": scaler.mean, "scaler.scale": scaler.scale}
-    lines = ["values = (values - WEIGHTS['scaler.mean']) / WEIGHTS['scaler.scale']"]
+    graph.weights |= {f"{name}.mean": scaler.mean, f"{name}.scale": scaler.scale}
+    lines = [f"values = (values - WEIGHTS['{name}.mean']) / WEIGHTS['{name}.scale']"]
     return lines + ([f"values = values / np.hypot(1, values / {scaler.clip!r})"] if scaler.clip is not None else [])
 
 

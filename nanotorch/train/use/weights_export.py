@@ -44,6 +44,11 @@ def save_weights(run: LoadedRun, path: Path) -> Path:
     what they are shifted and scaled by, the categories, the names of the classes; and the temperature by which logits
     are to be divided, where there is one.
     """
+    if run.members:
+        raise UsageError(
+            f"{run.directory} holds several runs, each with weights of its own: export one of them; --onnx and --python"
+            " write their mean"
+        )
     beside = beside_weights(path)
     config, model = run.config.model_dump(mode="json"), run.model
     added: dict[str, float] = {}
