@@ -491,7 +491,7 @@ def test_every_mistake_of_a_table_at_once(written: Callable[[str], str], capsys:
 def test_the_first_mistake_of_every_column_of_new_rows(
     written: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = "".join(f"{row},2020-01-{row % 28 + 1:02},{row % 5},{row % 2}\n" for row in range(40))
+    rows = "".join(f"{row * 3},2020-01-{row % 28 + 1:02},{row % 5},{row % 2}\n" for row in range(40))
     config = written(config_of(f"file: {written('a,when,b,y' + chr(10) + rows)}, target: y"), "c.yaml")
     assert train([config, "--output", str(tmp_path / "run"), "--quiet"]) == 0
     capsys.readouterr()

@@ -25,6 +25,7 @@ from nanotorch.train.data.columns.dates import PARTS, Dates, columns_of, date_fo
 from nanotorch.train.data.columns.hashed_texts import WIDTH, hashed, hashed_columns, is_free_text
 from nanotorch.train.data.columns.notation import Notation, is_missing, only_or_more, text_of
 from nanotorch.train.data.csv_file import Columns, known_column, read_csv
+from nanotorch.train.data.data_findings import FEWEST
 from nanotorch.train.data.table import FloatArray, Mistakes, Table, TableError, one_line, shown
 from nanotorch.train.data.targets import Targets, are_classes, class_targets, constant
 from nanotorch.train.data.text_format import TextFormat, cell_separator, text_encoding
@@ -304,15 +305,21 @@ def table_of(
             raise TableError("data.target names one column, or several different ones", "data", "target")
         if task == "classification" and len(target) > 1:
             raise TableError(f"data.target names {len(target)} columns, and a classification has one", "data", "target")
+    all_rows, of_kind = whole, {*numeric, *categorical, *dates}
     if set(target) <= set(whole):  # else that is said, and the columns are looked at all the same
         with mistakes.gathered():
             whole = _with_targets(whole, target, drop_missing_targets)
+    counting = [name for name in names if name in all_rows and name not in of_kind and counts_rows(all_rows[name])]
+    if len(counting) < len(names):
+        names = [name for name in names if name not in counting]
+    else:
+        counting = []
     features: dict[str, FloatArray] = {}
     of_dates: dict[str, Dates] = {}
     free: list[str] = []
     categories: dict[str, tuple[str, ...]] = {}
     units: dict[str, str] = {}
-    notices = list(whole.notices)
+    notices = [*whole.notices, *map(_said_of_row_numbers, counting)]
     for name in names:
         with mistakes.gathered():
             if name not in {*categorical, *numeric} and whole[name].dtype == object:
@@ -368,6 +375,20 @@ def table_of(
         units,
         of_dates,
         tuple(free),
+    )
+
+
+def counts_rows(column: NDArray[Any]) -> bool:
+    """Return whether a column holds nothing but the number of each row, from 0 or 1."""
+    if column.dtype == object or len(column) < FEWEST or column[0] not in (0, 1):
+        return False
+    return bool((column == np.arange(len(column)) + column[0]).all())
+
+
+def _said_of_row_numbers(name: str) -> str:
+    return (
+        f"column {shown(name)} counts the rows from the first to the last and is left out, since it means nothing for a"
+        " new one; data.numeric keeps it"
     )
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,14 @@ from nanotorch.registry import LOSSES
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data import datasets
 from nanotorch.train.data.columns.notation import missing_values
+from nanotorch.train.data.data_findings import Oddity, oddities
 from nanotorch.train.data.data_notices import Noticed
 from nanotorch.train.data.preprocessing import MOST_ONE_HOT, Preprocessing
 from nanotorch.train.data.split import split, without_rare
 from nanotorch.train.data.table import Table
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Data:
     """The parts of a table by name ("train", "validation", "test"),
     what was learnt from the first, and what to tell.
@@ -29,6 +31,11 @@ class Data:
     parts: dict[str, Table]
     preprocessing: Preprocessing
     notices: tuple[str, ...] = ()
+
+    @cached_property
+    def oddities(self) -> list[Oddity]:
+        """What is odd about the rows."""
+        return oddities(self.parts)
 
     def fingerprint(self) -> str:
         """Return a hash of every number that is trained on or scored by,

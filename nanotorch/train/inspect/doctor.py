@@ -21,6 +21,7 @@ from nanotorch import nn
 from nanotorch.registry import DATASETS
 from nanotorch.train.config.loading import batch_size_of, epochs_of
 from nanotorch.train.config.sections import Config
+from nanotorch.train.data.data_findings import CHECKS
 from nanotorch.train.data.table import Table
 from nanotorch.train.fit.build import Setup, key_of_rate, steps_per_epoch
 from nanotorch.train.fit.decided import is_uneven, settled_data
@@ -154,12 +155,8 @@ def examine(config: Config) -> Diagnosis:
         data = replace(whole, parts={name: _some(table) for name, table in whole.parts.items()})
         inputs = {name: data.preprocessing.features(table) for name, table in data.parts.items()}
         diagnosis.add("class imbalance", _imbalance(config, data))
-        diagnosis.add("constant columns", _constant(config, data, inputs))
-        diagnosis.add("duplicated columns", _duplicated(config, data, inputs))
-        diagnosis.add("row numbers among the columns", _row_numbers(config, data))
-        diagnosis.add("rows in two parts", _shared_rows(config, inputs))
-        diagnosis.add("rows that contradict each other", _contradictions(data, inputs))
-        diagnosis.add("columns that give the target away", _leaking(config, data, inputs))
+        for check in CHECKS:
+            diagnosis.add(check, _odd(config, whole, check))
         diagnosis.add("scales and outliers", _scales(config, data, inputs))
         diagnosis.add("length of the run", _length(config, len(whole.parts["train"])))
         setup = trial(config, whole)
@@ -215,156 +212,16 @@ def _imbalance(config: Config, data: Data) -> Iterator[Finding]:
         )
 
 
-def _constant(config: Config, data: Data, inputs: dict[str, NDArray[np.float64]]) -> Iterator[Finding]:
-    train = inputs["train"]
-    names = np.array(data.preprocessing.input_names, object)[train.max(0) == train.min(0)].tolist()
-    if names:
-        one = len(names) == 1
-        yield Finding(
-            "constant columns",
-            f"{_listed(names, 'column')} {'has' if one else 'have'} one value in all rows for training",
-            f"a model learns nothing from {'it' if one else 'them'}, and what another value would do is left to chance",
-            _drop(config, names),
-        )
+def _odd(config: Config, data: Data, check: str) -> Iterator[Finding]:
+    """What a check of the rows alone finds, and the line that leaves the columns out."""
+    for odd in data.oddities:
+        if odd.check == check:
+            change = _drop(config, list(odd.columns)) if odd.columns else f"{odd.instead} {_file(config)}"
+            yield Finding(check, odd.what, odd.why, change)
 
 
-def _duplicated(config: Config, data: Data, inputs: dict[str, NDArray[np.float64]]) -> Iterator[Finding]:
-    train = inputs["train"]
-    varying = np.flatnonzero(train.max(0) != train.min(0))
-    columns = train[:, varying]
-    scaled = (columns - columns.mean(0)) / columns.std(0)
-    # the opposite says the same
-    scaled *= np.where(scaled[np.abs(scaled).argmax(0), np.arange(scaled.shape[1])] < 0, -1, 1)
-    names = [_source(name, data) for name in data.preprocessing.input_names]
-    indicators = {f"{name} is missing" for name in data.preprocessing.indicators}
-    first: dict[bytes, str] = {}
-    pairs: list[tuple[str, str]] = []
-    for position, index in enumerate(varying.tolist()):
-        key = (np.round(scaled[:, position], 6) + 0.0).tobytes()
-        pair = (first.setdefault(key, names[index]), names[index])
-        # two categories are each other's opposite
-        if pair[0] != pair[1] and pair not in pairs and not indicators & {*pair}:
-            pairs.append(pair)
-    if pairs:
-        shown = ", ".join(f"{b!r} says what {a!r} says" for a, b in pairs[:NAMED])
-        more = f", and {len(pairs) - NAMED} more" if len(pairs) > NAMED else ""
-        yield Finding(
-            "duplicated columns",
-            f"column {shown}{more}",
-            "a copy adds weights and nothing to learn from; it hides which column matters",
-            _drop(config, [b for _, b in pairs]),
-        )
-
-
-def _row_numbers(config: Config, data: Data) -> Iterator[Finding]:
-    tables = list(data.parts.values())
-    texts = tables[0].categories or {}
-    found = []
-    for index, name in enumerate(tables[0].feature_names):
-        if name in texts:
-            continue
-        values = np.concatenate([table.features[:, index] for table in tables])
-        whole = np.isfinite(values).all() and (values == np.round(values)).all()
-        different = len(np.unique(values))
-        if (
-            whole
-            and len(values) > 20
-            and different > 0.9 * len(values)
-            and values.max() - values.min() < 1.1 * different
-        ):
-            found.append(name)
-    if found:
-        yield Finding(
-            "row numbers among the columns",
-            f"{_listed(found, 'column')} has another whole number in (nearly) every row, and hardly leaves one out",
-            "a number of a row says where it stood in a file, and means nothing for a new one",
-            _drop(config, found),
-        )
-
-
-def _shared_rows(config: Config, inputs: dict[str, NDArray[np.float64]]) -> Iterator[Finding]:
-    known = {row.tobytes() for row in inputs["train"]}
-    shared = {name: sum(row.tobytes() in known for row in inputs[name]) for name in ("validation", "test")}
-    if any(shared.values()):
-        told = " and ".join(
-            f"{count:,} of {len(inputs[name]):,} {name} rows" for name, count in shared.items() if count
-        )
-        path = getattr(config.data, "file", None)
-        yield Finding(
-            "rows in two parts",
-            f"{told} have the same values in all columns as a row for training",
-            "a score on rows that were trained on says nothing about new ones",
-            (
-                f"remove repeated rows from {path}"
-                if path
-                else "remove repeated rows from the data; no line of the config does it"
-            ),
-        )
-
-
-def _contradictions(data: Data, inputs: dict[str, NDArray[np.float64]]) -> Iterator[Finding]:
-    train = data.parts["train"]
-    targets: dict[bytes, Any] = {}
-    contradicting = 0
-    for row, target in zip(inputs["train"], train.targets, strict=True):
-        key = row.tobytes()
-        contradicting += key in targets and not np.array_equal(targets[key], target)
-        targets.setdefault(key, target)
-    if contradicting > max(1, 0.01 * len(train)):
-        yield Finding(
-            "rows that contradict each other",
-            f"{contradicting:,} of {len(train):,} rows for training have the columns of another row and another target",
-            "no model can be right for both; a column that tells them apart may be missing",
-            (
-                "data: add the missing column, or take these rows for noise: loss.label_smoothing=0.1"
-                if train.task == "multiclass"
-                else "data: add the missing column, or take these rows for noise"
-            ),
-        )
-
-
-def _leaking(config: Config, data: Data, inputs: dict[str, NDArray[np.float64]]) -> Iterator[Finding]:
-    """Return a column alone that says the target of validation rows: found by a small tree on it."""
-    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
-
-    train, held = data.parts["train"], data.parts["validation"]
-    rows = slice(0, None, max(1, len(train) // ROWS))
-    suspects = []
-    for index, name in enumerate(data.preprocessing.input_names[:COLUMNS]):
-        column, truth = inputs["train"][rows, index : index + 1], train.targets[rows]
-        if train.task == "regression":
-            tree = DecisionTreeRegressor(max_leaf_nodes=256, random_state=0).fit(column, truth)
-            variance = float(((held.targets - held.targets.mean(0)) ** 2).sum())
-            error = float(
-                (
-                    (
-                        held.targets
-                        - tree.predict(inputs["validation"][:, index : index + 1]).reshape(held.targets.shape)
-                    )
-                    ** 2
-                ).sum()
-            )
-            linear = np.linalg.lstsq(np.c_[column, np.ones(len(column))], truth, rcond=None)[0]
-            straight = np.c_[inputs["validation"][:, index], np.ones(len(held))] @ linear
-            error = min(error, float(((held.targets - straight) ** 2).sum()))
-            value = 1 - error / variance if variance else 0.0
-            if value > 0.99:
-                suspects.append((value, name, f"R2 {value:.4f}"))
-        else:
-            tree = DecisionTreeClassifier(max_leaf_nodes=2 * len(train.target_names), random_state=0).fit(column, truth)
-            right = tree.predict(inputs["validation"][:, index : index + 1]) == held.targets
-            guess = np.bincount(held.targets).max() / len(held)
-            if 1 - right.mean() < 0.02 * (1 - guess) or (right.all() and len(held) >= 10):
-                suspects.append((float(right.mean()), name, f"accuracy {right.mean():.2%}"))
-    if suspects:
-        suspects.sort(key=lambda suspect: -suspect[0])
-        told = ", ".join(f"{name!r} ({score})" for _, name, score in suspects[:NAMED])
-        yield Finding(
-            "columns that give the target away",
-            f"column {told} alone tells the target of the validation rows",
-            "is it known when a prediction is asked for? A column made from the target, or after it, is not",
-            _drop(config, [name for _, name, _ in suspects]),
-        )
+def _file(config: Config) -> str:
+    return getattr(config.data, "file", None) or "the data; no line of the config does it"
 
 
 def _scales(config: Config, data: Data, inputs: dict[str, NDArray[np.float64]]) -> Iterator[Finding]:
@@ -393,15 +250,6 @@ def _scales(config: Config, data: Data, inputs: dict[str, NDArray[np.float64]]) 
             ),
         )
     table = data.parts["train"]
-    lacking = np.isnan(table.features).mean(0)
-    if lacking.max() > 0.5:
-        empty = [table.feature_names[index] for index in np.flatnonzero(lacking > 0.5)]
-        yield Finding(
-            "scales and outliers",
-            f"{_listed(empty, 'column')} lacks its value in more than half of the rows",
-            "most of what the model sees there was filled in",
-            _drop(config, empty),
-        )
     if table.task == "regression" and data.preprocessing.target_scaler is None:
         spread = table.targets.std(0)
         if spread.max() > 100 or np.abs(table.targets.mean(0)).max() > 100 * max(1.0, float(spread.max())):
@@ -608,11 +456,6 @@ def _rate(config: Config) -> float:
 
 def _listed(names: list[str], what: str) -> str:
     return f"{what if len(names) == 1 else what + 's'} {listed(list(map(repr, names)), NAMED)}"
-
-
-def _source(name: str, data: Data) -> str:
-    """Return the column of the table that an input comes from; an indicator keeps its own name."""
-    return next((column for column in data.preprocessing.categories if name.startswith(f"{column}=")), name)
 
 
 def _drop(config: Config, names: list[str]) -> str:

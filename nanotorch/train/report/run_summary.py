@@ -15,6 +15,7 @@ from nanotorch import nn
 from nanotorch.summary import Summary, summary
 from nanotorch.train.config.loading import batch_size_of, resolved
 from nanotorch.train.config.sections import Config
+from nanotorch.train.data.data_findings import Oddity
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.table import Table
 from nanotorch.train.fit.loop import rows_at_once
@@ -62,6 +63,7 @@ class Findings:
         held_out: how far off it is on rows of the validation part, (m, 1) for classes, else (m, targets).
         outputs_of: what the best model gives for rows as it sees them, (n, in_features).
         notices: what is to be known of the data.
+        oddities: what is odd about its rows.
     """
 
     config: Config
@@ -77,6 +79,7 @@ class Findings:
     held_out: NDArray[np.float64]
     outputs_of: Callable[[NDArray[np.float64]], NDArray[Any]]
     notices: Sequence[str] = ()
+    oddities: Sequence[Oddity] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -164,6 +167,7 @@ def gather(config: Config, data: Data, model: nn.Module, parts: Mapping[str, Par
         held_out,
         partial(_outputs_of, model, parts[judged]),
         getattr(data, "notices", ()),
+        getattr(data, "oddities", ()),
     )
 
 

@@ -153,7 +153,8 @@ class OpenRun:
 
     def _tell_the_beginning(self, config: str, notes: Sequence[str]) -> None:
         self.tell.begins(config, self.setup.training.history, notes)
-        for notice in (*self.data.notices, *climbing(self.config, self.setup.steps_per_epoch)):
+        odd = [f"{oddity.what}; {oddity.why}" for oddity in self.data.oddities]
+        for notice in (*self.data.notices, *odd, *climbing(self.config, self.setup.steps_per_epoch)):
             self.tell.say(f"note: {notice}")
 
     # ------------------------------------------------------------ train

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from nanotorch.train.report import data_card
 from nanotorch.train.report.data_card import Column
-from nanotorch.train.report.markup import Html, facts, fill, join, measured, percent, table
+from nanotorch.train.report.markup import Html, facts, fill, join, measured, percent, table, titled
 from nanotorch.train.report.run_summary import Findings
 from nanotorch.train.report.sections.pieces import MOST_CLASSES, MOST_COLUMNS, OPEN_COLUMNS
 
@@ -31,6 +31,11 @@ def data(found: Findings) -> Iterator[Html]:
         ]
     )
     yield join(fill('<p class="note mild">{text}</p>', text=text) for text in found.notices)
+    if found.oddities:
+        yield titled(
+            "What the data hold",
+            *(fill('<p class="note">{what}; {why}.</p>', what=odd.what, why=odd.why) for odd in found.oddities),
+        )
     if found.is_regression:
         targets = [data_card.describe(name, train.targets[:, k]) for k, name in enumerate(found.names[:MOST_COLUMNS])]
         yield _column_table("Targets, on the training part", targets)
@@ -42,12 +47,6 @@ def data(found: Findings) -> Iterator[Html]:
     looked = data_card.described_rows(train)
     of = "the training part" if looked == len(train) else f"{looked:,} rows of the training part"
     first = "" if count <= MOST_COLUMNS else f"; the first {MOST_COLUMNS} of {count:,}"
-    constant = [column.name for column in described if column.kind == "constant"]
-    if constant:
-        listed = ", ".join(constant[:20]) + (", ..." if len(constant) > 20 else "")
-        yield fill(
-            '<p class="note">Constant on the training part, so of no use to the model: {names}.</p>', names=listed
-        )
     columns = _column_table(f"Feature columns, on {of}{first}", described)
     if len(described) <= OPEN_COLUMNS:
         yield columns
