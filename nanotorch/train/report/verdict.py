@@ -197,8 +197,8 @@ def column_worths(found: Findings) -> tuple[list[Worth], int]:
     none where that would take long.
     """
     part, preprocessing = found.parts[found.judged], found.preprocessing
-    places = _places(preprocessing)
-    affordable = int(MOST_WORK / (found.layers.total_parameters * len(places)))
+    stand = places(preprocessing)
+    affordable = int(MOST_WORK / (found.layers.total_parameters * len(stand)))
     rows = min(len(part), MOST_ROWS, affordable)
     if rows < min(len(part), 50) or isinstance(part.features, DiskRows):
         return [], 0
@@ -209,7 +209,7 @@ def column_worths(found: Findings) -> tuple[list[Worth], int]:
     def losses(features: NDArray[np.float64]) -> NDArray[np.float64]:
         return _losses(found, found.outputs_of(features), some.targets)
 
-    return judgement.worths(preprocessing.features(some), places, losses, times), rows
+    return judgement.worths(preprocessing.features(some), stand, losses, times), rows
 
 
 def row_losses(found: Findings) -> NDArray[np.float64]:
@@ -238,7 +238,7 @@ def _squared(found: Findings, values: NDArray[Any], targets: NDArray[Any]) -> ND
     return errors
 
 
-def _places(preprocessing: Preprocessing) -> dict[str, list[int]]:
+def places(preprocessing: Preprocessing) -> dict[str, list[int]]:
     """Return where each column of the table stands in what the model sees (Note [Columns of the model])."""
     numeric = preprocessing.numeric_names
     places = {name: [k] for k, name in enumerate(numeric)}

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from nanotorch.train.report.markup import Html, fill, measured, table
+from nanotorch.train.report import dependence
+from nanotorch.train.report.chart import SERIES, Chart, Line, inline
+from nanotorch.train.report.markup import Html, beside, figure, figures_beside, fill, measured, table, titled
 from nanotorch.train.report.run_summary import Findings
-from nanotorch.train.report.sections.pieces import MOST_COLUMNS, OPEN_COLUMNS
+from nanotorch.train.report.sections.pieces import MOST_COLUMNS, OPEN_COLUMNS, abbreviated
 from nanotorch.train.score.judgement import Estimate, Worth
-from nanotorch.train.terminal.text_report import counted
+from nanotorch.train.terminal.text_report import counted, number, short
 from nanotorch.viz.marks import element, rect
 
 MOST_TOP = 15  # columns of many
+LONGEST = 20  # of a name over answers
 
 
 def columns(found: Findings, worths: Sequence[Worth], looked: int) -> Iterator[Html]:
@@ -49,6 +52,47 @@ def columns(found: Findings, worths: Sequence[Worth], looked: int) -> Iterator[H
             f"The {MOST_TOP} columns that are worth most", ["column", "", "worth", "from", "to"], rows[:MOST_TOP]
         )
         yield fill("<details><summary>{count} columns</summary>{content}</details>", count=len(rows), content=content)
+    yield from _dependence(found, worths)
+
+
+def _dependence(found: Findings, worths: Sequence[Worth]) -> Iterator[Html]:
+    """Give how the answers change with the columns that are worth most."""
+    told, chosen = dependence.dependences(found, worths), dependence.shown(found)
+    if not told:
+        return
+    names = [found.names[k] for k in chosen]
+    what = f"predicted {short(names[0], 30)}" if found.is_regression else f"probability of {short(names[0], 26)}"
+    drawn, tables = [], []
+    for name, values, answers in told:
+        if isinstance(values[0], str):
+            heads = [abbreviated(one, LONGEST) for one in names] if len(names) > 1 else ["mean"]
+            rows = [[value, *map(measured, of)] for value, of in zip(values, answers.tolist(), strict=True)]
+            of = what if len(names) == 1 else "probabilities"
+            tables.append(table(f"Mean {of} over {short(name, 40)}", ["", *heads], rows))
+            continue
+        lines = [
+            Line(short(one, 12) if len(names) > 1 else "", values, answers[:, k].tolist(), SERIES[k])
+            for k, one in enumerate(names)
+        ]
+        ends = ", ".join(
+            f"{one} from {number(float(of[0]))} to {number(float(of[-1]))}"
+            for one, of in zip(names, answers.T, strict=True)
+        )
+        said = f"Mean answer over {name}: {ends}"
+        title = what if len(names) == 1 else "probability"
+        drawn.append(figure(inline(Chart(title, short(name, 40), said, lines))))
+    few = f"; of {len(found.names)} classes the {len(names)} most frequent" if 1 < len(names) < len(found.names) else ""
+    yield titled(
+        "How answers change",
+        fill(
+            "<p>The mean answer over {rows} when one column is set to a value in all of them, and the others stay as"
+            " they are: for the columns that are worth most{few}.</p>",
+            rows=counted(min(len(found.true), dependence.MOST_ROWS), "row"),
+            few=few,
+        ),
+        *([figures_beside(drawn)] if drawn else []),
+        *([beside(*tables)] if tables else []),
+    )
 
 
 def _worth_bar(of: Estimate, widest: float) -> Html:

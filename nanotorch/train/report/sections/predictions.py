@@ -202,10 +202,10 @@ def _sets(found: Findings) -> Iterator[Html]:
         text = (
             f"What classes may a row have? By {counted(len(found.held_out), 'row')} of the validation part, these sets"
             " hold the true class as often as they say, or more often: the class that the model calls always is in its"
-            " set. predict --interval gives them for new rows."
+            " set. <code>predict --interval</code> gives them for new rows."
         )
         heads = ["asked for", "holds the class", "from", "to", "classes in a set", "sets of one class"]
-        yield titled("Sets of classes", fill("<p>{text}</p>", text=text), table("On the test part", heads, rows))
+        yield titled("Sets of classes", Html(f"<p>{text}</p>"), table("On the test part", heads, rows))
 
 
 def _intervals(found: Findings) -> Iterator[Html]:
@@ -225,10 +225,10 @@ def _intervals(found: Findings) -> Iterator[Html]:
     if rows:
         text = (
             f"How far off is a prediction? By {counted(len(found.held_out), 'row')} of the validation part, the truth"
-            " is at most so far above or below it; predict --interval gives the ends for new rows."
+            " is at most so far above or below it; <code>predict --interval</code> gives the ends for new rows."
         )
         heads = ["target", "asked for", "plus or minus", "holds the truth", "from", "to"]
-        yield titled("Intervals", fill("<p>{text}</p>", text=text), table("On the test part", heads, rows))
+        yield titled("Intervals", Html(f"<p>{text}</p>"), table("On the test part", heads, rows))
 
 
 def worst(found: Findings, worths: Sequence[Worth]) -> Html:
