@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter, is_
@@ -79,7 +80,7 @@ class Captured:
             assert MACHINE.interpreter is not None
             self._waits_for_table, self.table = False, TableCode(program, kept, MACHINE.interpreter)
             self.run, self.decided = self.table.build()
-        else:
+        elif not self._is_table_at_once():
             self.code = NumpyCode(program, kept)
             self._check()
             self.run, self.decided = self.code.build()
@@ -93,21 +94,37 @@ class Captured:
 
     def _check(self) -> None:
         """Run the program from where the recorded call began; it has to do the same."""
-        different = self._difference()
+        different = self._difference(self.code.check)
         if different is not None:
             raise CaptureError(f"{different.line}: the program of {different.row} differs from the op: {different!r}")
 
-    def _difference(self) -> Any:
+    def _is_table_at_once(self) -> bool:
+        """Become a table where the interpreter is ready, and the table does what was recorded; else NumPy says more."""
+        interpreter = MACHINE.soon() if self._waits_for_table else None
+        if interpreter is None:
+            return False
+        table = TableCode(self.recording.program, self.kept, interpreter)
+        try:
+            if self._difference(functools.partial(table.check, recorded=True)) is not None:
+                return False
+        except CheckFailedError:
+            return False
+        self._waits_for_table, self.table = False, table
+        self.run, self.decided = table.build()
+        return True
+
+    def _difference(self, check: Callable[[list[Any], Any], Any]) -> Any:
         """Return the first statement that gives something else than in the recorded call, if there is one."""
         recording = self.recording
         recording.remember()
         recording.restore(before=True)
         draws = Draws(recording.snapshot.draws.generators)
         recording.snapshot.draws.restore()
-        different = self.code.check([b.array for b in recording.program.inputs], recording.scalars)
-        recording.restore(before=False)
-        draws.restore()
-        return different
+        try:
+            return check([b.array for b in recording.program.inputs], recording.scalars)
+        finally:
+            recording.restore(before=False)
+            draws.restore()
 
     def confirm(self, watch: Watch) -> None:
         """Have the program run from now on."""
@@ -121,6 +138,8 @@ class Captured:
         self._begin(recording.updates, recording.versions, recording.snapshot.draws.generators)
         recording.forget(self.kept)
         self.confirmed = True
+        if self.table is not None:
+            prove(self._digest)
 
     def _begin(self, updates: Sequence[Any], versions: Sequence[tuple[Tensor, int]], generators: list[Any]) -> None:
         """Settle what a run does beside the program."""

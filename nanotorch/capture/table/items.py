@@ -17,7 +17,6 @@ from nanotorch.capture.program import (
     SeveralNumbers,
     Statement,
     View,
-    leaves,
     linear,
     replaced,
     spread,
@@ -216,17 +215,18 @@ def like(array: Any, memory: Any) -> Any:
 
 def numpy_call(statement: Statement, arrays: dict[Buffer, Any], numbers: dict[str, Any]) -> Callable[[], Any]:
     """Return what runs one statement by NumPy, of several models for the first; `numbers` holds the host numbers."""
-    name = statement.primitive
+    name, varying = statement.primitive, False
 
     def leaf(value: Any) -> Any:
+        nonlocal varying
         if isinstance(value, View):
             return value.of(arrays[value.buffer])
+        varying = varying or isinstance(value, HostNumber)
         return value.values[0] if isinstance(value, SeveralNumbers) else value
 
     bound = replaced(statement.args, leaf)
     options = {n: replaced(value, leaf) for n, value in statement.options.items()}
     outs = [view.of(arrays[view.buffer]) for view in statement.out]
-    varying = any(isinstance(leaf, HostNumber) for leaf in leaves((bound, tuple(options.values()))))
 
     def given() -> tuple[Any, dict[str, Any]]:
         if not varying:

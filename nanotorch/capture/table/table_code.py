@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from nanotorch.capture.numpy_code import CheckFailedError, host_lines, same_bits
+from nanotorch.capture.numpy_code import CheckFailedError, host_lines, is_as_recorded, same_bits
 from nanotorch.capture.passes import DRAWS
 from nanotorch.capture.program import Buffer, HostNumber, Program, SeveralNumbers, Statement, View, leaves
 from nanotorch.capture.table.groups import Group
@@ -289,23 +289,27 @@ class TableCode:
 
     # ------------------------------------------------------------------------------------------------------ checking
 
-    def check(self, inputs: list[Any], scalars: Any) -> Statement | None:
+    def check(self, inputs: list[Any], scalars: Any, recorded: bool = False) -> Statement | None:
         """Run the program on arguments of a call, from memory as it is and without changing it; return the first
-        statement that differs from NumPy (Note [Tolerance of tables]).
+        statement that differs from NumPy (Note [Tolerance of tables]), or NumPy from what was `recorded`.
+
+        What is drawn is made up, and remembered: a check leaves generators where they are. In the place of a recorded
+        call it is what was drawn there, and seeds are drawn again.
         """
         lasting = [b for b in self.program.buffers if b.kind == "memory" or b in self.kept]
         before = [buffer.array.copy() for buffer in lasting]
         alone = TableCode(self.program, self.kept, self.interpreter, fused=False)
-        drawn: dict[Statement, list[Any]] = {}
+        drawn: dict[Statement, Sequence[Any]] = {}
+        seeds = [draw() if recorded else SEED + number for number, (_, draw) in enumerate(self.draws)]
         try:
-            different = alone._differing(inputs, scalars, drawn)
+            different = alone._differing(inputs, scalars, seeds, drawn, recorded)
             if different is not None:
                 return different
             returned = []
             for code in (alone, self):
                 for buffer, array in zip(lasting, before, strict=True):
                     buffer.array[...] = array
-                returned.append(code._returned(inputs, scalars, drawn))
+                returned.append(code._returned(inputs, scalars, seeds, drawn))
                 if code is alone:
                     after = Scratch().copies([buffer.array for buffer in lasting])
             pairs = [(buffer, one, buffer.array) for buffer, one in zip(lasting, after, strict=True)]
@@ -318,38 +322,43 @@ class TableCode:
                 buffer.array[...] = array
         return None
 
-    def _begin(self, inputs: list[Any], scalars: Any) -> None:
+    def _begin(self, inputs: list[Any], scalars: Any, seeds: Sequence[int]) -> None:
         for buffer, array in zip(self.program.inputs, inputs, strict=True):
             self.arrays[buffer][...] = array
             self._bases[self.table.bases[buffer]] = self.arrays[buffer].ctypes.data
         self._set_host(self._values(scalars))
-        for number, (place, _) in enumerate(self.draws):
-            self._bits[place] = SEED + number
+        for (place, _), seed in zip(self.draws, seeds, strict=True):
+            self._bits[place] = seed
 
-    def _differing(self, inputs: list[Any], scalars: Any, drawn: dict[Statement, list[Any]]) -> Statement | None:
-        """Run statement by statement, by NumPy and as a table, each on what NumPy gave before it.
-
-        What is drawn is made up, and remembered: a check leaves generators where they are.
-        """
-        self._begin(inputs, scalars)
+    def _differing(
+        self,
+        inputs: list[Any],
+        scalars: Any,
+        seeds: Sequence[int],
+        drawn: dict[Statement, Sequence[Any]],
+        recorded: bool,
+    ) -> Statement | None:
+        """Run statement by statement, by NumPy and as a table, each on what NumPy gave before it."""
+        self._begin(inputs, scalars, seeds)
         some = np.random.default_rng(0)
         codes = [*self._host, *self._for_calls, *self._whole]
-        seeds = 0
+        left = iter(seeds)
         as_they_were, by_table = Scratch(), Scratch()
         host = dict(zip(codes, chain(*self._values(scalars)), strict=True))
         for item, span, run in zip(self.items, self.spans, self._runs, strict=True):
             (statement,) = item.statements
             outs = [view.of(self.arrays[view.buffer]) for view in statement.out]
             if statement.primitive in DRAWS and isinstance(span, Statement):
-                drawn[statement] = [made_up(some, out) for out in outs]
+                drawn[statement] = statement.result if recorded else [made_up(some, out) for out in outs]
                 put(outs, drawn[statement])
                 continue
             if isinstance(span, Statement):
                 run()
+                if recorded and not is_as_recorded(statement, outs):
+                    return statement
                 continue
             if statement.args and callable(statement.args[0]):
-                statement = with_seed(statement, SEED + seeds)
-                seeds += 1
+                statement = with_seed(statement, next(left))
             by_numpy = numpy_call(statement, self.arrays, host)
             if not outs:
                 if by_numpy() is not statement.expected:
@@ -370,11 +379,15 @@ class TableCode:
             by_numpy()
             if not all([agrees(statement, one, out, operands) for one, out in zip(got, outs, strict=True)]):
                 return statement
+            if recorded and not is_as_recorded(item.statements[0], outs):
+                return statement
         return None
 
-    def _returned(self, inputs: list[Any], scalars: Any, drawn: dict[Statement, list[Any]]) -> list[Any]:
+    def _returned(
+        self, inputs: list[Any], scalars: Any, seeds: Sequence[int], drawn: dict[Statement, Sequence[Any]]
+    ) -> list[Any]:
         """Run the program; return what it returns."""
-        self._begin(inputs, scalars)
+        self._begin(inputs, scalars, seeds)
         for span, run in zip(self.spans, self._runs, strict=True):
             if isinstance(span, Statement) and span in drawn:
                 put([view.of(self.arrays[view.buffer]) for view in span.out], drawn[span])
@@ -498,5 +511,5 @@ def made_up(some: np.random.Generator, like: Any) -> Any:
 
 def _host_numbers(statements: Sequence[Statement]) -> list[HostNumber]:
     """Return the numbers of the host in some statements."""
-    found = [leaf for s in statements for leaf in leaves((s.args, tuple(s.options.values())))]
-    return [leaf for leaf in found if isinstance(leaf, HostNumber)]
+    values = [value for s in statements for value in (*s.args, *s.options.values()) if not isinstance(value, View)]
+    return [leaf for value in values for leaf in leaves(value) if isinstance(leaf, HostNumber)]
