@@ -354,6 +354,30 @@ def test_truth_values_are_numbers_where_the_model_takes_numbers(written: Callabl
         np.testing.assert_array_equal(preprocessing.encode({"x": values})[0], expected)
 
 
+@pytest.mark.parametrize("value", ["true", "False", True])
+def test_truth_values_are_no_numbers_where_the_column_held_others(written: Callable[[str], str], value: Any) -> None:
+    path = written("x,z,y\n" + "1,0,0\n2,1,1\n" * 20)
+    preprocessing = prepare(loads(config_of(f"file: {path}, target: y"))).preprocessing
+    assert preprocessing.truths == ("z",) == type(preprocessing).from_state(preprocessing.state()).truths
+    for values in (np.array([1, value], object), np.array([value, value])):
+        with pytest.raises(DataError, match=r"column 'x' holds '?(true|True|False)'?, which is not a number"):
+            preprocessing.encode({"x": values, "z": [0, 1]})
+    same = 0 if value == "False" else 1
+    expected = preprocessing.encode({"x": [1], "z": [same]})[0]
+    np.testing.assert_array_equal(preprocessing.encode({"x": [1], "z": [value]})[0], expected)
+
+
+def test_what_is_read_as_nan_is_a_number_only_where_it_is_missing(written: Callable[[str], str]) -> None:
+    path = written("x,y\n" + "".join(f"{row % 7},{row % 2}\n" for row in range(40)) + "nan,1\n")
+    assert np.isnan(table_file(path, "y").features[-1, 0])
+    with pytest.raises(DataError, match="holds 'nan', which is not a number"):
+        table_file(path, "y", missing_values={"only": [""]})
+    assert np.isnan(table_file(path, "y", missing_values={"only": ["", "nan"]}).features[-1, 0])
+    names = written("x,y\n" + "nan,1\nana,0\n" * 9)
+    assert table_file(names, "y", missing_values={"only": [""]}).categories == {"x": ("ana", "nan")}
+    assert Notation(missing=frozenset([""])).numbers(["1", "NaN"]) is None
+
+
 def test_onnx_knows_the_spellings_and_the_other_category(written: Callable[[str], str], tmp_path: Path) -> None:
     lines = [f"{row % 3},{'' if row % 7 == 0 else f'k{row % 11}'},{row % 2}" for row in range(110)]
     path, run = written("a,b,y\n" + "\n".join(lines)), str(tmp_path / "run")

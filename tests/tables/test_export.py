@@ -315,6 +315,34 @@ def test_a_python_file_refuses_rows_that_it_cannot_read(text: str, said: str, tm
     assert done.returncode == 1 and said in done.stderr and not done.stdout
 
 
+def test_exported_models_know_numbers_for_missing_values_and_how_numbers_are_written(tmp_path: Path) -> None:
+    """ONNX takes numbers; the Python file takes texts as the table has them, and refuses what predict refuses."""
+    rows = [
+        {"a": f"{k % 9 + 1}.{k:03},5" if k % 7 else "-999", "b": f"{k % 5 - 2} %", "c": f"k{k % 3}", "y": f"w{k % 2}"}
+        for k in range(80)
+    ]
+    path = tmp_path / "table.csv"
+    path.write_text("a;b;c;y\n" + "".join(";".join(row.values()) + "\n" for row in rows))
+    keys = "decimal: ',', thousands: '.', missing_values: ['-999']"
+    place = trained(tmp_path / "run", f"{{file: {path}, target: y, {keys}}}", "auto")
+    table = {name: [row[name] for row in rows] for name in "abc"}
+    assert predict([str(place), "--input", str(path), "--output", str(tmp_path / "out.csv")]) == 0
+    expected = numbers(read_rows(tmp_path / "out.csv"), "probability")
+    assert main([str(place), "--python", str(tmp_path / "model.py")]) == 0
+    answer = runpy.run_path(str(tmp_path / "model.py"))["predict"]
+    found = np.stack([values for name, values in answer(table).items() if name != "prediction"], axis=1)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    for text in ("1.25.0", "1_000", "2 kg", "true", "nan?", "1.5", "--1", "-+1"):
+        with pytest.raises(ValueError, match=r"number|convert"):
+            answer({**table, "a": [text, *table["a"][1:]]})
+    assert main([str(place), "--onnx", str(tmp_path / "model.onnx")]) == 0
+    given = [float(text.replace(".", "").replace(",", ".")) for text in table["a"]]
+    percent = [float(text[:-1]) for text in table["b"]]
+    feeds = {"a": np.array(given)[:, None], "b": np.array(percent)[:, None], "c": np.array(table["c"], object)[:, None]}
+    odds = ReferenceEvaluator(onnx.load(tmp_path / "model.onnx")).run(None, feeds)[1]
+    np.testing.assert_allclose(odds, expected, atol=1e-5)
+
+
 def test_names_cannot_leave_their_place_in_a_python_file(tmp_path: Path) -> None:
     evil = ['a"""\nraise SystemExit("evil")\n"""', "b' + exit() + '", "{c}\\x1b[31m"]
     classes = ["'''\nraise SystemExit", evil[2]]
@@ -329,7 +357,7 @@ def test_names_cannot_leave_their_place_in_a_python_file(tmp_path: Path) -> None
     assert list(found) == list(expected) and found["prediction"].tolist() == expected["prediction"].tolist()
     with pytest.raises(ValueError, match="these columns are missing"):
         answer({"z": [1]})
-    with pytest.raises(ValueError, match="has an infinite value"):
+    with pytest.raises(ValueError, match="holds inf, which is not a finite number"):
         answer({evil[0]: [float("inf")], evil[1]: [None]})
 
 

@@ -489,3 +489,17 @@ def test_scores_of_rows_of_a_dataset_without_a_name_for_its_target(
     own = json.loads(capsys.readouterr().out)
     mean = sum(own["scores"][part]["accuracy"] * own["rows"][part] for part in own["rows"]) / 150
     assert every_row["accuracy"] == pytest.approx(mean)
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_spaces_before_a_cell_are_kept(classes: Path, tmp_path: Path, separator: str) -> None:
+    """A cell whose quotes come after a space is what stands between them, as everywhere."""
+    rows = write_table(tmp_path / "rows.csv", rows=4, seed=2)
+    cells = ["  a", "b ", f' "c{separator} d"', f'" e{separator} f"']
+    lines = [separator.join(["note", *rows[0]])]
+    lines += [
+        separator.join([cell, *(f'"{value}"' for value in row.values())]) for cell, row in zip(cells, rows, strict=True)
+    ]
+    (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
+    found = predicted(classes, tmp_path / "rows.csv", tmp_path / "out.csv", "--keep", "note")
+    assert [row["note"] for row in found] == ["  a", "b ", f"c{separator} d", f" e{separator} f"]

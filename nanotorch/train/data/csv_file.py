@@ -201,8 +201,11 @@ class CSVFile:
                 raise TableError(f"{self.source} has a line of more than {LONGEST_LINE:,} characters, which is no row")
 
     @contextmanager
-    def records(self) -> Iterator[Any]:
-        """Return a csv.reader of the file, from its first line; what the reader raises becomes a TableError."""
+    def records(self, as_it_is: bool = False) -> Iterator[Any]:
+        """Return a csv.reader of the file, from its first line; what the reader raises becomes a TableError.
+
+        With `as_it_is`, rows alone, whose cells keep the spaces before them.
+        """
         if self.sheet:
             with sheet_rows(self.path, self.form, self.source) as rows:
                 self.notices = rows.notices
@@ -214,8 +217,10 @@ class CSVFile:
         try:
             with self.text() as lines:
                 separator = self.separator if self.separator != "auto" else ","
+                taken: list[str] = []
+                lines = _noted(lines, taken) if as_it_is else lines
                 reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
-                yield reader
+                yield _with_spaces(reader, taken, separator) if as_it_is else reader
         except csv.Error as error:
             line = self._line(reader) if reader is not None else 1
             reason = str(error)
@@ -388,7 +393,7 @@ class CSVFile:
                         yield done, {number: column.slice(start, at_once) for number, column in columns.items()}
                         done += min(at_once, count - start)
                 return
-        with self.records() as reader:
+        with self.records(as_it_is) as reader:
             deque(islice(filter(None, reader), self.form.has_header + done), 0)
             while block := list(islice(reader, rows)):
                 records = [record for record in block if record]
@@ -459,6 +464,28 @@ class CSVFile:
                     break
                 offset += len(line)
         return TableError(f"{self.source}: its text is not {self.encoding.removesuffix('-sig')}; state data.encoding")
+
+
+def _noted(lines: Iterator[str], taken: list[str]) -> Iterator[str]:
+    for line in lines:
+        taken.append(line)
+        yield line
+
+
+def _with_spaces(reader: Iterator[list[str]], taken: list[str], separator: str) -> Iterator[list[str]]:
+    """Return the rows of a reader that leaves spaces before cells out, with them; `taken` are the lines of a row.
+
+    Where a quote follows a space, the cell is what stands between the quotes.
+    """
+    for row in reader:
+        text = "".join(taken)
+        if text.startswith(" ") or f"{separator} " in text or "\n " in text:
+            with suppress(csv.Error):
+                whole = next(csv.reader(taken, delimiter=separator, strict=True))
+                if [cell.lstrip(" ") for cell in whole] == [cell.lstrip(" ") for cell in row]:
+                    row = whole
+        taken.clear()
+        yield row
 
 
 def _listed(cells: Cells) -> Sequence[str]:

@@ -65,6 +65,7 @@ class Preprocessing:
         rare: the classes of too few rows, and what became of them.
         dates: the columns of dates, whose parts are among `feature_names`.
         texts: the columns of free text, whose sums of words are too.
+        truths: the numeric columns that held nothing but 0 and 1, which false and true are as well.
     """
 
     task: Task
@@ -81,6 +82,7 @@ class Preprocessing:
     rare: Rare | None = None
     dates: Mapping[str, Dates] = field(default_factory=dict)
     texts: tuple[str, ...] = ()
+    truths: tuple[str, ...] = ()
 
     @classmethod
     def fit(
@@ -148,9 +150,15 @@ class Preprocessing:
             table.rare,
             table.dates,
             table.texts,
+            tuple(name for name, column in zip(numeric, values.T, strict=True) if _holds_truths(column)),
         )
 
     # -- what the model sees (Note [Columns of the model])
+
+    @property
+    def missing_numbers(self) -> frozenset[float]:
+        """The numbers that stand for a missing value."""
+        return Notation(missing=frozenset(self.missing_values)).missing_numbers
 
     @property
     def numeric_names(self) -> tuple[str, ...]:
@@ -313,7 +321,7 @@ class Preprocessing:
                 if name in parts:
                     column = parts[name]
                 elif name in columns:
-                    column = as_numbers(columns[name], name, where, notation, unit)
+                    column = as_numbers(columns[name], name, where, notation, unit, name in self.truths)
                     noticed.bare(name, without_unit(columns[name], notation, unit), unit)
                 else:  # a part of a date that is none
                     continue
@@ -355,6 +363,8 @@ class Preprocessing:
         added: dict[str, Any] = {"units": dict(self.units)} if self.units else {}
         if self.texts:
             added["texts"] = self.texts
+        if self.truths:
+            added["truths"] = self.truths
         if self.dates:
             added["dates"] = {name: dates.state() for name, dates in self.dates.items()}
         if self.rare is not None:
@@ -388,6 +398,7 @@ class Preprocessing:
             missing_values=tuple(state["missing_values"]),
             units=state.get("units", {}),
             texts=tuple(state.get("texts", ())),
+            truths=tuple(state.get("truths", ())),
             dates={name: Dates.from_state(one) for name, one in state.get("dates", {}).items()},
             rare=Rare(tuple(state["rare"][0]), state["rare"][1]) if state.get("rare") else None,
         )
@@ -396,6 +407,12 @@ class Preprocessing:
 def _numeric(names: Sequence[str], categories: Mapping[str, Any]) -> dict[str, int]:
     """Return the columns of numbers, and where they are."""
     return {name: index for index, name in enumerate(names) if name not in categories}
+
+
+def _holds_truths(column: FloatArray) -> bool:
+    """Return whether a column has no other values than 0 and 1."""
+    first = column[:100]
+    return bool(np.isin(first[~np.isnan(first)], (0, 1)).all() and np.isin(column[~np.isnan(column)], (0, 1)).all())
 
 
 def _listed(names: Sequence[str]) -> str:

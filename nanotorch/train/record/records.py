@@ -154,6 +154,7 @@ class Prepared(Schema):
     rare: tuple[Names, str] | None = None
     dates: dict[str, DatesState] = {}
     texts: Names = ()
+    truths: Names = ()
 
     @model_validator(mode="after")
     def _fits(self) -> Prepared:

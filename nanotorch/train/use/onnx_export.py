@@ -120,6 +120,10 @@ def _features(graph: Graph, run: LoadedRun, matrix: bool) -> tuple[list[Any], st
     if numeric:
         values = "features" if matrix else graph.add("Concat", *(parts.get(name, name) for name in numeric), axis=1)
         lacking = graph.add("IsNaN", values)
+        raw = graph.constant(np.array([name not in parts for name in numeric]))
+        for number in sorted(preprocessing.missing_numbers):
+            same = graph.add("Equal", values, graph.constant(number, np.float64))
+            lacking = graph.add("Or", lacking, graph.add("And", raw, same))
         values = graph.add("Where", lacking, graph.constant(np.array(preprocessing.fills)), values)
         values = _scaled(graph, preprocessing.scaler, values)
         blocks.append(graph.cast(values, graph.dtype))
@@ -275,7 +279,8 @@ def _rows_to_try(run: LoadedRun, rows: int) -> dict[str, NDArray[Any]]:
     for index, name in enumerate(preprocessing.numeric_names):
         spread = 1.0 if preprocessing.scaler is None else preprocessing.scaler.scale[index]
         column = preprocessing.fills[index] + spread * 2.0 * generator.standard_normal(rows)
-        column[generator.random(rows) < 0.1] = np.nan
+        for lacking in (np.nan, *preprocessing.missing_numbers):
+            column[generator.random(rows) < 0.1] = lacking
         columns[name] = column
     for name, dates in preprocessing.dates.items():
         stamps = generator.integers(-(2**55), 2**57, size=rows)  # microseconds: from 828 to 6537

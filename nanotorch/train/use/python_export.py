@@ -160,7 +160,8 @@ Written by nanotorch {version}; over {rows} rows made up for it, it gave what `n
 
 import base64
 import csv
-{imports}import sys
+import re
+import sys
 
 import numpy as np
 
@@ -168,7 +169,7 @@ RUN = {run!r}
 COLUMNS = {columns!r}
 '''
 
-TAIL = '''
+TAIL = r'''
 
 def predict(columns):
     """Return the answer for raw rows, a column of it by each name of ANSWER.
@@ -185,10 +186,25 @@ def predict(columns):
 def number(value, name):
     if value is None or (isinstance(value, str) and value.strip() in MISSING):
         return np.nan
-    found = float(value)
-    if np.isinf(found):
-        raise ValueError(f"column {name!r} has an infinite value")
+    found = number_of_text(value.strip(), name) if isinstance(value, str) else float(value)
+    if np.isinf(found) or (isinstance(value, str) and np.isnan(found)):
+        raise ValueError(f"column {name!r} holds {value!r}, which is not a finite number")
     return np.nan if found in MISSING_NUMBERS and name in COLUMNS else found
+
+
+def number_of_text(text, name):
+    """Return the number in a text, which may have the unit of its column, before or after it."""
+    sign, rest, unit = "", text.replace("\N{MINUS SIGN}", "-"), UNITS.get(name)
+    if unit and rest.removeprefix("-").lstrip().startswith(unit):
+        sign, rest = "-" * rest.startswith("-"), rest.removeprefix("-").lstrip().removeprefix(unit).lstrip()
+    elif unit and rest.endswith(unit):
+        rest = rest.removesuffix(unit).rstrip()
+    whole, point, part = rest.partition(DECIMAL)
+    if BETWEEN_THOUSANDS and re.fullmatch(rf"[+-]?\d{{1,3}}(?:{BETWEEN_THOUSANDS}\d{{3}})+", whole):
+        rest = re.sub(BETWEEN_THOUSANDS, "", whole) + point + part
+    if "_" in rest or (DECIMAL == "," and "." in rest) or (sign and rest[:1] in "+-"):
+        raise ValueError(f"column {name!r} holds {text!r}, which is not a number")
+    return float(sign + rest.replace(",", "." if DECIMAL == "," else ","))
 
 
 def category(value, known, of_missing, of_others):
@@ -264,6 +280,8 @@ def written(run: LoadedRun, stem: str = "model", dtype: str | None = None) -> st
     graph = NumpyLines(run.model, np.dtype(dtype))
     result = layer(graph, run.model, "x")
     code = "\n".join(graph.lines)
+    notation = TextFormat.of(run.reading).notation
+    units = {name: unit for name, unit in preprocessing.units.items() if name in preprocessing.numeric_names}
     pieces = [
         HEAD.format(
             stem=stem if stem.isidentifier() else "model",
@@ -271,10 +289,11 @@ def written(run: LoadedRun, stem: str = "model", dtype: str | None = None) -> st
             rows=ROWS,
             run=f"{run.config.name}, {run.when}",
             columns=list(preprocessing.column_names),
-            imports="import re\n" if preprocessing.dates else "",
         ),
         f"MISSING = {sorted(preprocessing.missing_values or [''])!r}\n",
-        f"MISSING_NUMBERS = {sorted(TextFormat.of(run.reading).notation.missing_numbers)!r}\n",
+        f"MISSING_NUMBERS = {sorted(notation.missing_numbers)!r}\n",
+        f"DECIMAL, BETWEEN_THOUSANDS = {notation.decimal!r}, {notation.between_thousands!r}  # in texts\n",
+        f"UNITS = {_mapping(units)}\n",
         f"ANSWER = {predicted_columns(run)!r}\n",
         f"CLASSES = {list(preprocessing.target_names)!r}\n" if preprocessing.task != "regression" else "",
         _dates(run),

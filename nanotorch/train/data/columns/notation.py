@@ -88,7 +88,9 @@ class Notation:
         """
         try:
             if self.is_plain and not unit and "_" not in "".join(cells):
-                return np.array(list(map(float, cells)), np.float64)
+                found = np.array(list(map(float, cells)), np.float64)
+                if self.knows_nan or not np.isnan(found).any():
+                    return found
         except ValueError:
             pass
         try:
@@ -120,12 +122,25 @@ class Notation:
             text = parts[1]
         if self.thousands is not None:
             whole, point, rest = text.partition(self.decimal)
-            between = _GROUPED[self.thousands]
+            between = self.between_thousands
             if re.fullmatch(rf"[{_SIGNS}]?\d{{1,3}}(?:{between}\d{{3}})+", whole):
                 text = re.sub(between, "", whole) + point + rest
         if "_" in text or (self.decimal == "," and "." in text):  # float() takes 1_000, and nobody else does
             raise ValueError(cell)
-        return float(text.replace(",", "." if self.decimal == "," else ",").replace(_MINUS, "-"))
+        found = float(text.replace(",", "." if self.decimal == "," else ",").replace(_MINUS, "-"))
+        if found != found and not self.knows_nan:
+            raise ValueError(cell)
+        return found
+
+    @property
+    def between_thousands(self) -> str:
+        """What stands between groups of three digits, as a pattern; "" where nothing may."""
+        return _GROUPED[self.thousands] if self.thousands else ""
+
+    @property
+    def knows_nan(self) -> bool:
+        """Whether a text that Python reads as NaN stands for a missing value."""
+        return "nan" in self.missing or "NaN" in self.missing
 
     @property
     def missing_numbers(self) -> frozenset[float]:

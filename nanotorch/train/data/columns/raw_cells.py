@@ -13,21 +13,31 @@ from nanotorch.train.data.table import DataError, FloatArray
 
 
 def as_numbers(
-    values: Sequence[Any] | NDArray[Any], name: str, where: Callable[[int], str], notation: Notation, unit: str = ""
+    values: Sequence[Any] | NDArray[Any],
+    name: str,
+    where: Callable[[int], str],
+    notation: Notation,
+    unit: str = "",
+    truths: bool = False,
 ) -> FloatArray:
-    """Return a column of anything as numbers, NaN where a value is missing; a DataError names what is none."""
+    """Return a column of anything as numbers, NaN where a value is missing; a DataError names what is none.
+
+    Truth values are numbers where the column held `truths` in training, 0 and 1.
+    """
     column = np.asarray(values)
     if column.ndim != 1:
         raise DataError(f"column {name!r} has shape {column.shape}; one value a row is needed")
-    if column.dtype.kind in "fiub":
+    if column.dtype.kind in ("fiub" if truths else "fiu"):
         numbers = notation.without_missing(column.astype(np.float64))
     else:
         numbers = np.empty(len(column))
         for row, value in enumerate(np.asarray(values, object)):
             try:
                 if isinstance(value, str):
-                    truth = truth_of(value.strip())
+                    truth = truth_of(value.strip()) if truths else None
                     numbers[row] = notation.number(value, unit) if truth is None else truth
+                elif isinstance(value, bool | np.bool_) and not truths:
+                    raise ValueError(value)
                 else:
                     lacking = is_missing(value) or value in notation.missing_numbers
                     numbers[row] = np.nan if lacking else float(value)
