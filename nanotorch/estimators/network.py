@@ -11,6 +11,7 @@ would hold, bit for bit as if it had never stopped.
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 import numbers
@@ -32,6 +33,7 @@ from nanotorch import Tensor, nn
 from nanotorch.backend.device import best_device
 from nanotorch.estimators.arguments import activation_name, check, hidden_widths, named
 from nanotorch.estimators.prepared import Array, Prepared, Rows, Shared
+from nanotorch.ops.create.random import drawing_from
 from nanotorch.optim import Optimizer
 from nanotorch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
 from nanotorch.registry import OPTIMIZERS, SCHEDULERS
@@ -39,7 +41,7 @@ from nanotorch.train.fit.chunks import Compile, why_not
 from nanotorch.train.fit.loop import DivergedError, FitOptions
 from nanotorch.train.fit.moving_average import MovingAverage
 from nanotorch.train.fit.part_on_device import Part
-from nanotorch.train.fit.random_numbers import borrowed_generator, seeds
+from nanotorch.train.fit.random_numbers import seeds
 from nanotorch.train.fit.together import together
 from nanotorch.train.fit.training import Training
 from nanotorch.train.model.models import mlp
@@ -172,26 +174,30 @@ class Network(BaseEstimator):
         device = best_device() if self.device == "auto" else torch.device(self.device)
         train = self._part("train", rows, device, shared)
         validation = None if apart is None else self._part("validation", apart, device, shared)
-        with borrowed_generator():
-            return self._built(rows, train, validation, seed, incremental, anew)
+        return self._built(rows, train, validation, seed, incremental, anew, shared)
 
     def _built(
-        self, rows: Rows, train: Part, validation: Part | None, seed: int, incremental: bool, anew: bool
+        self, rows: Rows, train: Part, validation: Part | None, seed: int, incremental: bool, anew: bool, shared: Shared
     ) -> Prepared:
         """Build what is trained, as it stands at the beginning."""
         init_seed, dropout_seed, shuffle_seed, _ = seeds(seed, 4)
-        torch.manual_seed(init_seed)
-        model = self._model(rows.features.shape[1], rows.outputs).to(getattr(torch, self.dtype))
-        if anew:
-            _initialise(model, 2.0 if self.activation == "logistic" else 6.0)
-        else:
+        shape = rows.features.shape[1], rows.outputs, str(train.device), self.dtype
+        form = *hidden_widths(self.hidden_layer_sizes), activation_name(self.activation)
+        kind = "begun", init_seed, shape, form, float(self.dropout), bool(self.batch_norm)
+
+        def begun() -> nn.Sequential:
+            with drawing_from(torch.Generator().manual_seed(init_seed)):
+                model = self._model(rows.features.shape[1], rows.outputs).to(getattr(torch, self.dtype))
+                _initialise(model, 2.0 if self.activation == "logistic" else 6.0)
+            return model.to(train.device)
+
+        model = copy.deepcopy(shared.once(kind, begun))
+        if not anew:
             model.load_state_dict({name: torch.tensor(array) for name, array in self.weights_.items()})
-        model = model.to(train.device)
-        generator = torch.Generator().manual_seed(shuffle_seed)
-        loader = self._loader(train, generator)
+        generators = [torch.Generator().manual_seed(one) for one in (shuffle_seed, dropout_seed)]
+        loader = self._loader(train, generators[0])
         mean_weight = 1.0 if rows.weights is None else float(rows.weights.mean())
-        training = self._training(model, train, loader, mean_weight, rows.weights is not None, generator, incremental)
-        training.generator.manual_seed(dropout_seed)
+        training = self._training(model, train, loader, mean_weight, rows.weights is not None, generators, incremental)
         if anew:
             self.loss_curve_: list[float] = []
             self.history_: list[dict[str, Any]] = []
@@ -296,7 +302,7 @@ class Network(BaseEstimator):
         loader: DataLoader[Any],
         mean_weight: float,
         weighted: bool,
-        generator: torch.Generator,
+        generators: Sequence[torch.Generator],
         incremental: bool,
     ) -> Training:
         accumulate, rows = int(self.accumulate), len(train)
@@ -307,7 +313,7 @@ class Network(BaseEstimator):
             model,
             self._criterion("none" if weighted else "sum").to(next(model.parameters()).device),
             optimizer,
-            generator,
+            generators[0],
             train.meter(),
             scheduler,
             interval,
@@ -315,6 +321,7 @@ class Network(BaseEstimator):
             patience=None if patient or self.learning_rate == "adaptive" else int(self.n_iter_no_change) + 1,
             tol=float(self.tol),
             average=None if self.ema is None else MovingAverage(model, float(self.ema)),
+            generator=generators[1],
         )
 
     def _optimizer(self, model: nn.Module, weight_of_step: float) -> Optimizer:
@@ -412,7 +419,7 @@ class Network(BaseEstimator):
         form = tuple(shapes), activation_name(self.activation), bool(self.batch_norm), str(device)
 
         def made() -> nn.Module:
-            with borrowed_generator():
+            with drawing_from(torch.Generator()):
                 return self._model(X.shape[1], self.n_outputs_).double().to(device).eval()
 
         model = shared.once(form, made)

@@ -8,6 +8,7 @@ import json
 import math
 import pickle
 import pickletools
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -522,3 +523,17 @@ def test_every_default_is_allowed_and_numpy_numbers_are_numbers(iris: Any) -> No
     for argument, value in [("shuffle", "yes"), ("tol", True), ("accumulate", True), ("clip_norm", 0), ("ema", 1.0)]:
         with pytest.raises(ValueError, match=f"^{argument} must be "):
             MLPClassifier(**{**FIXED, argument: value}).fit(*iris)
+
+
+def test_fits_in_threads_have_the_numbers_of_fits_alone() -> None:
+    X = np.random.default_rng(0).standard_normal((60, 4))
+    y = (X[:, 0] > 0).astype(int)
+
+    def fitted(seed: int) -> bytes:
+        model = MLPClassifier((8,), dropout=0.3, random_state=seed, max_iter=3, n_iter_no_change=np.inf, batch_size=10)
+        weights: bytes = model.fit(X, y).weights_["0.weight"].tobytes()
+        return weights
+
+    alone = list(map(fitted, range(6)))
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(fitted, range(6))) == alone

@@ -356,12 +356,25 @@ class Chunks:
             self._order = self._drawn()
         return self._order
 
-    def orders(self, training: Training, epochs: int) -> tuple[Any, list[Array]]:
+    def orders(
+        self, training: Training, epochs: int, known: dict[Any, tuple[Any, list[Array]]]
+    ) -> tuple[Any, list[Array]]:
         """Return the rows of so many epochs, the one that is open included, drawn as the loader draws them; before them
-        the state of what draws them, after the first one.
+        the state of what draws them, after the first one. What is `known` of other fits that draw the same is not drawn
+        again.
         """
         order, state = self.order(), training.shuffle.get_state()
-        return state, [order, *[self._drawn() for _ in range(epochs - 1)]]
+        drawn = {name: value for name, value in state.items() if name != "seed"}
+        sampler: Any = self.loader.batch_sampler.sampler  # type: ignore[union-attr]
+        how = type(sampler), len(self.loader.dataset), len(sampler), getattr(sampler, "replacement", False)
+        key = how, repr(drawn)
+        if key in known:
+            after, rest = known[key]
+            training.shuffle.set_state({**after, "seed": state["seed"]})
+        else:
+            rest = [self._drawn() for _ in range(epochs - 1)]
+            known[key] = training.shuffle.get_state(), rest
+        return state, [order, *rest]
 
     def _drawn(self) -> Array:
         order = np.asarray(self.loader.batch_sampler.sampler.order())  # type: ignore[union-attr]

@@ -84,9 +84,10 @@ def fit(
         if training.stopped:
             return
         started = time.perf_counter()
+        ahead = chunks is not None and bool(chunks.ahead)
         if training.step_in_epoch == 0:
-            training.begin_epoch()
-        if chunks is None or not chunks.ahead:
+            training.begin_epoch(ahead)
+        if not ahead:
             training.model.train()
         done = False
         if chunks is not None and chunks.refused is None:
@@ -164,7 +165,8 @@ def _steps_in_chunks(
         if read:
             training.gradient_norms += read
             check_losses(training)
-        yield Chunk(due.count)
+        if due.whole is None:  # of what was taken ahead, the record says all
+            yield Chunk(due.count)
     chunks.order()  # which is drawn for an epoch that goes on at its end, too
     return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,10 +11,11 @@ import numpy as np
 from nanotorch.ops.create.random import default_generator
 
 
-def seeds(seed: int, count: int) -> list[int]:
+@functools.lru_cache(256)
+def seeds(seed: int, count: int) -> tuple[int, ...]:
     """Return seeds of independent streams; the first ones stay the same when `count` grows."""
     streams = np.random.SeedSequence(seed).spawn(count)
-    return [int(stream.generate_state(1, np.uint64)[0]) for stream in streams]
+    return tuple([int(stream.generate_state(1, np.uint64)[0]) for stream in streams])
 
 
 @contextmanager

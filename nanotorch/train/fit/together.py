@@ -256,7 +256,8 @@ class Group(Generic[Key]):
         """Take all steps of so many epochs of all members in one call; return whether that was possible."""
         started = time.perf_counter()
         chunks = dues[0].chunks
-        states, drawn = zip(*[of.chunks.orders(of.training, epochs) for of in dues], strict=True)
+        known: dict[Any, Any] = {}
+        states, drawn = zip(*[of.chunks.orders(of.training, epochs, known) for of in dues], strict=True)
         order = np.array(drawn)
         steps = -(-chunks.rows_per_epoch // chunks.rows)
         numbers = np.array([of.training.step for of in dues])[:, None] + np.arange(1, 1 + epochs * steps)

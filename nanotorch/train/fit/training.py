@@ -91,11 +91,12 @@ class Training:
         ordered = [parameter for group in groups for parameter in group["params"]]
         self.flat = flat_if_apart([*ordered, *self.model.parameters()])
 
-    def begin_epoch(self) -> None:
-        """Count a new epoch, with empty sums; its order is yet to be drawn."""
+    def begin_epoch(self, drawn: bool = False) -> None:
+        """Count a new epoch, with empty sums; its order is yet to be drawn, if it is not `drawn` already."""
         self.epoch += 1
         self.learning_rate = self.optimizer.param_groups[0]["lr"]
-        self.order = self.shuffle.get_state()
+        if not drawn:
+            self.order = self.shuffle.get_state()
         self.meter.reset()
         self.gradient_norms = []
 
