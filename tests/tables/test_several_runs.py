@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,8 +16,10 @@ import sklearn.metrics
 from numpy.typing import NDArray
 
 import nanotorch as torch
-from nanotorch.train.cli import evaluate, export, predict, train
+from nanotorch.train.cli import evaluate, export, predict, report, train
 from nanotorch.train.data.table_file import read_columns
+from nanotorch.train.report import figures
+from nanotorch.train.report.chart import inline
 from nanotorch.train.use.loaded_run import RunError, load_run
 
 KINDS = {"classes": 3, "two": 2, "numbers": None}
@@ -119,6 +122,40 @@ def test_exports_are_of_the_mean(target: str, made: Path, capsys: pytest.Capture
     capsys.readouterr()
     assert export.main([str(made / target), "--safetensors", str(made / "w.safetensors")]) == 2
     assert "each with weights of its own: export one of them" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("target", KINDS)
+def test_the_page_tells_of_all_test_parts_together(target: str, made: Path) -> None:
+    summaries = [
+        json.loads((run / "summary.json").read_text()) for run in sorted((made / target).iterdir()) if run.is_dir()
+    ]
+    page = (made / target / "report.html").read_text()
+    rows = np.array([one["rows"]["test"] for one in summaries])
+    assert target == "two" or rows.sum() == 90
+    if target == "numbers":
+        squares = np.array([one["scores"]["test"]["rmse"] for one in summaries]) ** 2
+        shown = float(re.findall('<th scope="row">numbers</th>.*?<data value="(.*?)">', page, re.DOTALL)[0])
+        assert shown == pytest.approx(float((rows @ squares / rows.sum()) ** 0.5), rel=1e-5)
+        assert "Of 90 rows, each predicted by the run that was not trained on it" in page
+    else:
+        share = rows @ [one["scores"]["test"]["accuracy"] for one in summaries] / rows.sum()
+        assert f"{share:.1%}" in page
+        assert (f"Of {rows.sum()} rows, each by the run that was not trained on it" in page) == (target == "classes")
+    assert page.count("with the standard deviation as a band") >= 2
+    (made / target / "report.html").unlink()
+    assert report.main([str(made / target)]) == 0
+    assert (made / target / "report.html").read_text() == page
+
+
+def test_the_mean_of_curves_is_of_the_runs_that_still_train() -> None:
+    runs = [
+        [{"validation_loss": value, "train_loss": 2 * value} for value in of] for of in ([3.0, 2.0, 4.0], [1.0, 6.0])
+    ]
+    chart = figures.mean_of_runs(runs, "loss")
+    assert [line.name for line in chart.lines] == ["train", "validation"]
+    assert chart.lines[1].y == [2.0, 4.0, 4.0]
+    assert np.allclose(chart.lines[1].band, [np.std([3, 1], ddof=1), np.std([2, 6], ddof=1), 0])
+    assert 'class="band validation"' in inline(chart)
 
 
 def test_what_has_no_mean_is_refused(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,12 @@ def parser(prog: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = made.add_argument
-    add("run", type=path_option, metavar="RUN", help="the directory of a run (of a sweep: its best trial)")
+    add(
+        "run",
+        type=path_option,
+        metavar="RUN",
+        help="the directory of a run (of a sweep: its best trial), of folds or repeats",
+    )
     add("--png", action="store_true", help="also write learning_curve.png (needs the extra pictures)")
     add("--device", metavar="D", help="auto, cpu, cuda or cuda:N instead of the run's")
     return made

@@ -40,6 +40,7 @@ class Line:
         dashes: of the stroke, as SVG writes them; empty for none.
         marked: the place of a point that gets a dot.
         thin: whether it is half as wide.
+        band: for each point how far an area reaches below and above it; empty for none.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Line:
     dashes: str = ""
     marked: float | None = None
     thin: bool = False
+    band: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +220,9 @@ def _drawn(chart: Chart) -> list[str]:
     shown: list[Line | Dots] = [*chart.lines, *chart.dots]
     xs = [float(x) for one in shown for x in one.x if math.isfinite(x)]
     ys = [float(y) for one in shown for y in one.y if math.isfinite(y)]
+    banded = [line for line in chart.lines if line.band]
+    for value, far in (pair for line in banded for pair in zip(line.y, line.band, strict=True)):
+        ys += [end for end in (value - far, value + far) if math.isfinite(end) and (end > 0 or not chart.log_y)]
     low_x, high_x = chart.span or _span(xs, chart.log_x, 0.02)
     low_y, high_y = chart.span or _span([*ys, *([] if chart.low is None else [chart.low])], chart.log_y, 0.06)
     if chart.low is not None and low_y < chart.low <= min(ys, default=chart.low):
@@ -280,7 +285,7 @@ def _key(chart: Chart, top: float, bottom: float) -> list[str]:
 
 def _line(line: Line, x: _Axis, y: _Axis) -> list[str]:
     name = f"line {line.colour}{' thin' * line.thin}"
-    drawn = []
+    drawn = [_band(line, x, y)] if len(line.band) > 1 else []
     for piece in _pieces(line):
         points = [(x.at(a), y.at(b)) for a, b in piece]
         if len(points) == 1:
@@ -293,6 +298,14 @@ def _line(line: Line, x: _Axis, y: _Axis) -> list[str]:
             if a == line.marked
         ]
     return drawn
+
+
+def _band(line: Line, x: _Axis, y: _Axis) -> str:
+    """Return the area around a line."""
+    points = list(zip(line.x, line.y, line.band, strict=True))
+    above = [f"{x.at(a):.1f} {y.at(b + far):.1f}" for a, b, far in points]
+    below = [f"{x.at(a):.1f} {y.at(max(b - far, y.low)):.1f}" for a, b, far in reversed(points)]
+    return element("path", d=f"M{'L'.join([*above, *below])}Z", class_=f"band {line.colour}")
 
 
 def _pieces(line: Line) -> list[list[Point]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -51,14 +51,17 @@ def page(
     folder: Path,
     lead: str | None = None,
     overall: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
+    further: Mapping[str, tuple[str, Iterable[str]]] = MappingProxyType({}),
 ) -> Html:
     """Return the comparison as HTML that needs nothing beside itself.
 
-    Links go from `folder` to the runs; `overall` are further rows of the table of scores, such as the mean.
+    Links go from `folder` to the runs; `overall` are further rows of the table of scores, such as the mean, and
+    `further` sections that come after the scores, by their names.
     """
     lead = lead or f"{len(found.runs)} runs, the best {found.part} {label(found.by)} first"
     sections = [
         section("scores", "Scores", *_scores(found, folder, overall)),
+        *(section(name, heading, *parts) for name, (heading, parts) in further.items()),
         section("curves", "Learning curves", *_drawings(found)),
     ]
     sections.append(section("config", "Where the configs differ", _differences(found)))

@@ -249,6 +249,31 @@ def overlay(runs: Sequence[tuple[str, Sequence[Record]]], key: str) -> Chart:
     )
 
 
+def mean_of_runs(runs: Sequence[Sequence[Record]], name: str) -> Chart:
+    """Return the mean of a score over the epochs of several runs, and as a band by how much these differ."""
+    lines, ends, longest = [], [], max(len(history) for history in runs)
+    for part in ("train", "validation"):
+        key, epochs, means, spreads = f"{part}_{name}", [], [], []
+        for place in range(longest):
+            values = [history[place].get(key) for history in runs if len(history) > place]
+            found = np.array([value for value in values if value is not None and math.isfinite(value)])
+            if len(found):
+                epochs.append(place + 1)
+                means.append(float(found.mean()))
+                spreads.append(float(found.std(ddof=1)) if len(found) > 1 else 0.0)
+        if means:
+            lines.append(Line(part, epochs, means, part, band=spreads))
+            ends.append(f"{part} from {_shown(means[0])} to {_shown(means[-1])}")
+    return Chart(
+        label(name),
+        "epoch",
+        f"Mean {label(name)} of {len(runs)} runs over their epochs, with the standard deviation as a band:"
+        f" {', '.join(ends)}",
+        lines,
+        whole=True,
+    )
+
+
 def _spans_decades(values: Sequence[float]) -> bool:
     return min(values) > 0 and max(values) / min(values) > 30
 

@@ -13,7 +13,7 @@ from nanotorch.train.fit.prepare import Data, prepare
 from nanotorch.train.fit.random_numbers import borrowed_generator
 from nanotorch.train.record.records import Summary, read_json, read_lines
 from nanotorch.train.record.resume import environment_of
-from nanotorch.train.report import figures, pictures, run_page
+from nanotorch.train.report import figures, folds_page, pictures, run_page
 from nanotorch.train.report.run_summary import gather
 from nanotorch.train.terminal.blas_threads import blas_threads
 from nanotorch.train.terminal.command import UsageError, note
@@ -23,8 +23,13 @@ from nanotorch.train.use.loaded_run import LoadedRun, with_its_files
 def write(run: LoadedRun, png: bool = False) -> list[Path]:
     """Write `report.html` and `learning_curve.svg` of a run by its best model, and with `png` the curve as PNG too.
 
-    The test part of a run that is not complete stays unseen: its validation part is judged. Returns what is written.
+    The test part of a run that is not complete stays unseen: its validation part is judged. Of folds and repeats it
+    is the page of all of them. Returns what is written.
     """
+    if run.members:
+        if png:
+            raise UsageError(f"{run.directory} holds several runs: --png draws the curve of one of them")
+        return folds_page.write(run.directory)
     history, problem = read_lines(run.directory / "metrics.jsonl")
     if not history:
         raise UsageError(problem or f"{run.directory} has no page yet: no epoch of it is complete")

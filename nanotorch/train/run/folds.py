@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -32,8 +31,7 @@ from nanotorch.train.record import directory
 from nanotorch.train.record.environment import environment
 from nanotorch.train.record.records import Summary, read_json
 from nanotorch.train.record.resume import ResumeError, config_of, differences
-from nanotorch.train.report.comparison import compare, read_run
-from nanotorch.train.report.comparison_page import page
+from nanotorch.train.report import folds_page
 from nanotorch.train.run.made import Made
 from nanotorch.train.run.open_run import Wanted
 from nanotorch.train.run.several import Asked
@@ -41,7 +39,6 @@ from nanotorch.train.run.several_progress import SeveralProgress
 from nanotorch.train.run.side_by_side import SideBySide, begun_in, stopped_all, wanted_in
 from nanotorch.train.terminal.interrupt import Interrupt, Stopping
 from nanotorch.train.terminal.text_report import aligned, label, number
-from nanotorch.utils import files as disk
 
 Scores = dict[str, dict[str, float]]
 
@@ -115,7 +112,7 @@ def run_all(
         table = _table(result.runs, result.mean, result.spread)
         print(f"\n{config.name}: scores of the test part, each of the best epoch of its run\n{table}")
         files.log(table)
-        shown = "; report.html shows them" if _page(root, config.name, list(several), result) else ""
+        shown = "; report.html shows them" if folds_page.write(root) else ""
         print(f"results in {root}{shown}", flush=True)
     return result
 
@@ -209,20 +206,6 @@ def _refuse_a_mixture(config: Config, several: Mapping[str, Config], root: Path)
                 f"{root / name}: the data are not what they were when this run was trained, and a mean over both would"
                 " be of neither; bring them back, or begin new runs with --output"
             )
-
-
-def _page(root: Path, name: str, names: Sequence[str], result: FoldsResult) -> bool:
-    """Write `report.html`, the runs beside one another; each has its own beside it. Returns whether it is there."""
-    found = compare([read_run(root / one) for one in names])
-    of, over = (number(scores["test"][found.by]) for scores in (result.mean, result.spread))
-    lead = f"{len(names)} runs: test {label(found.by)} {of} on average, with a spread of {over}"
-    try:
-        overall = {"mean": result.mean["test"], "spread": result.spread["test"]}
-        disk.write(root / "report.html", page(found, name, root, lead, overall), own=True)
-    except OSError as error:
-        print(f"warning: {root / 'report.html'} cannot be written ({error.strerror})", file=sys.stderr)
-        return False
-    return True
 
 
 def _over(runs: Mapping[str, Scores], statistic: Callable[[list[float]], float]) -> Scores:

@@ -38,24 +38,7 @@ def classes(found: Findings) -> Iterator[Html]:
         right=f"{right:,}",
         wrong=f"{rows - right:,}",
     )
-    pieces = []
-    if len(names) <= MOST_CELLS:
-        pieces.append(_confusion_table(found.confusion, names))
-    elif len(names) > MOST_DRAWN:
-        pieces.append(
-            fill(
-                '<p class="note">The matrix of {count} classes is not drawn: {most} are the most.</p>',
-                count=f"{len(names):,}",
-                most=f"{MOST_DRAWN:,}",
-            )
-        )
-    else:
-        pieces.append(
-            figure(
-                figures.confusion_map(found.confusion, judged, names),
-                "Rows by their class (down) and the class that the model chose (across).",
-            )
-        )
+    pieces = [matrix(found.confusion, names, judged)]
     worst = classification.confusions(found.true, found.guessed, names, 10)
     if worst and len(names) > 2:
         pieces.append(table("Most frequent mistakes", ["class", "called", "rows"], worst))
@@ -137,6 +120,20 @@ def _thresholds(found: Findings) -> Html:
         ),
     ]
     return titled("Thresholds", figures_beside(drawings), table(caption, heads, rows))
+
+
+def matrix(counts: NDArray[np.int64], names: Sequence[str], part: str) -> Html:
+    """Return a confusion matrix as a table, as a drawing where there are many classes."""
+    if len(names) <= MOST_CELLS:
+        return _confusion_table(counts, names)
+    if len(names) > MOST_DRAWN:
+        return fill(
+            '<p class="note">The matrix of {count} classes is not drawn: {most} are the most.</p>',
+            count=f"{len(names):,}",
+            most=f"{MOST_DRAWN:,}",
+        )
+    caption = "Rows by their class (down) and the class that the model chose (across)."
+    return figure(figures.confusion_map(counts, part, names), caption)
 
 
 def _confusion_table(matrix: NDArray[np.int64], names: Sequence[str]) -> Html:

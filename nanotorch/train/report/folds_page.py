@@ -1,0 +1,138 @@
+"""The page of folds and repeats: the runs beside one another, what they have in common, and what their test parts say
+together.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nanotorch.train.config.loading import read_resolved
+from nanotorch.train.record.records import HeldOut, RecordError, SeveralSummary, read_json
+from nanotorch.train.report import figures
+from nanotorch.train.report.chart import inline
+from nanotorch.train.report.comparison import ComparedRun, compare, read_run
+from nanotorch.train.report.comparison_page import page
+from nanotorch.train.report.markup import Html, figure, figures_beside, fill, measured, scrolling, table
+from nanotorch.train.report.sections.predictions import matrix
+from nanotorch.train.score import judgement
+from nanotorch.train.terminal.text_report import counted, label, number
+from nanotorch.utils import files
+
+MOST_TARGETS = 6
+
+
+def write(root: Path) -> list[Path]:
+    """Write `report.html` of folds or repeats that are complete, from what they left; each run has its own beside it.
+
+    Returns what is there; what cannot be written is said on stderr.
+    """
+    summary = read_json(root / "summary.json", SeveralSummary)
+    names, mean, spread = list(summary["runs"]), summary["scores"]["test"], summary["spread"]["test"]
+    runs = [read_run(root / name) for name in names]
+    found = compare(runs)
+    of = f"test {label(found.by)} {number(mean[found.by])} on average, with a spread of {number(spread[found.by])}"
+    folds = summary["folds"] is not None
+    further = {
+        "together": ("Out of fold" if folds else "Test parts", _together(root, runs, folds, summary["repeats"])),
+        "mean": ("Mean curves", _curves(runs)),
+        "use": ("Commands", _commands(root)),
+    }
+    place = root / "report.html"
+    try:
+        overall = {"mean": mean, "spread": spread}
+        lead = f"{len(names)} runs: {of}"
+        files.write(place, page(found, summary["name"], root, lead, overall, further), own=True)
+    except OSError as error:
+        print(f"warning: {place} cannot be written ({error.strerror})", file=sys.stderr)
+        return []
+    except (ArithmeticError, MemoryError, RuntimeError) as error:
+        print(f"warning: {place} cannot be made ({type(error).__name__}: {error})", file=sys.stderr)
+        return []
+    return [place]
+
+
+def _together(root: Path, runs: Sequence[ComparedRun], folds: bool, repeats: int) -> Iterator[Html]:
+    """Give what the runs say of their test parts, all rows of them together."""
+    try:
+        kept = [read_json(run.place / "held_out.json", HeldOut) for run in runs]
+        summaries = [run.summary for run in runs]
+        if "called" in kept[0]:
+            yield from _of_classes(kept, summaries, folds, repeats)
+        else:
+            yield from _of_numbers(root, kept, folds)
+    except (FileNotFoundError, RecordError, LookupError, ValueError):
+        yield Html("<p>What the runs said of their test parts is not there, or not of one kind.</p>")
+
+
+def _of_classes(
+    kept: Sequence[Mapping[str, Any]], summaries: Sequence[Mapping[str, Any] | None], folds: bool, repeats: int
+) -> Iterator[Html]:
+    names = [each["name"] for each in (summaries[0] or {})["classes"]]
+    if any([each["name"] for each in (summary or {})["classes"]] != names for summary in summaries):
+        raise ValueError("the runs have other classes")
+    counts = np.zeros((len(names), len(names)), np.int64)
+    for one in kept:
+        true, called, rows = np.array(one["called"], np.int64).reshape(-1, 3).T
+        np.add.at(counts, (true, called), rows)
+    total, right = int(counts.sum()), int(np.trace(counts))
+    score = judgement.share(right, total)
+    what = "each by the run that was not trained on it" if folds else "the rows of all test parts"
+    once = folds and repeats == 1  # no row is there twice
+    around = "" if not once else f" (95% interval {100 * score.low:.1f} to {100 * score.high:.1f}%)"
+    yield fill(
+        "<p>Of {rows}, {what}, {share}{around} are called right.</p>",
+        rows=counted(total, "row"),
+        what=what,
+        share=f"{score.value:.1%}",
+        around=around,
+    )
+    yield matrix(counts, names, "test")
+
+
+def _of_numbers(root: Path, kept: Sequence[Mapping[str, Any]], folds: bool) -> Iterator[Html]:
+    true, guessed = (np.concatenate([np.array(one[key]).T for one in kept]) for key in ("true", "predicted"))
+    given = read_resolved(root / "resolved.yaml").data.arguments.get("target")
+    named = [given] if isinstance(given, str) else list(given or ())
+    names = named if len(named) == true.shape[1] else [f"target {k + 1}" for k in range(true.shape[1])]
+    rows = [
+        [name, measured(judgement.rmse(true[:, k], guessed[:, k])), measured(float((guessed - true)[:, k].mean()))]
+        for k, name in enumerate(names)
+    ]
+    what = "each predicted by the run that was not trained on it" if folds else "of all test parts"
+    yield table(f"Of {counted(len(true), 'row')}, {what}", ["target", "RMSE", "mean error"], rows)
+    drawn = []
+    for k, name in enumerate(names[:MOST_TARGETS]):
+        for draw in (figures.predicted_versus_true, figures.residuals):
+            drawn.append(figure(inline(draw(true[:, k], guessed[:, k], name))))
+    yield figures_beside(drawn)
+
+
+def _curves(runs: Sequence[ComparedRun]) -> Iterator[Html]:
+    histories = [run.history for run in runs if run.history]
+    if not histories:
+        yield Html("<p>These runs have no curves.</p>")
+        return
+    last = histories[0][-1]
+    scores = [key.removeprefix("validation_") for key in last if key.startswith("validation_")]
+    drawn = [figure(inline(figures.mean_of_runs(histories, name))) for name in scores]
+    yield figures_beside(drawn)
+    yield Html('<p class="small">The mean of the runs that were still training, and one standard deviation.</p>')
+
+
+def _commands(root: Path) -> Iterator[Html]:
+    run = shlex.quote(str(root))
+    lines = [
+        ("new rows, by the mean of the runs", f"python -m nanotorch.predict {run} --input rows.csv --output out.csv"),
+        ("and how far they are apart", f"python -m nanotorch.predict {run} --input rows.csv --output out.csv --spread"),
+        ("scores of the mean on rows with the target", f"python -m nanotorch.evaluate {run} --input rows.csv"),
+        ("the mean for other programs", f"python -m nanotorch.export {run} --python model.py"),
+    ]
+    width = max(len(command) for _, command in lines)
+    text = "\n".join(f"{command:{width}}  # {what}" for what, command in lines)
+    yield scrolling("commands", fill("<pre>{text}</pre>", text=text))
