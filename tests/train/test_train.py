@@ -67,8 +67,7 @@ def test_a_run_leaves_everything_that_one_wants_to_know(tmp_path: Path, capsys: 
     assert directory.parent == tmp_path
     assert re.fullmatch(r"iris_test-\d{8}T\d{6}Z-[0-9a-f]{4}", directory.name)
     names = {"config.yaml", "resolved.yaml", "env.json", "train.log", "metrics.jsonl", "metrics.csv", "summary.json"}
-    names.add("held_out.json")
-    names |= {"checkpoints", "learning_curve.svg", "report.html"}
+    names |= {"checkpoints", "learning_curve.svg", "report.html", "held_out.json"}
     assert {path.name for path in directory.iterdir()} == names
     assert (directory / "config.yaml").read_text() == IRIS
     assert config.load(directory / "resolved.yaml") == iris(tmp_path)
