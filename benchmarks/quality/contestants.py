@@ -28,16 +28,21 @@ from nanotorch.train.fit.build import build
 from nanotorch.train.fit.chunks import Chunks
 from nanotorch.train.fit.loop import evaluate, fit
 from nanotorch.train.fit.prepare import Data
+from nanotorch.train.model.usual_loss import USUAL
 
 Scores = dict[str, float]
 
 
 def scores(contestant: str, features: Any, targets: Any, seed: int) -> Scores:
-    """Return the test score (accuracy or R2), the log-loss of classes, and the seconds of the fit, of a split."""
+    """Return the test score (accuracy or R2) of a split, the log-loss of classes, and the processor's seconds of the
+    fit.
+    """
     chosen = targets if targets.dtype.kind in "UO" else None
     parts = train_test_split(features, targets, test_size=0.2, random_state=seed, stratify=chosen)
     with warnings.catch_warnings(action="ignore"):
-        return (of_nanotorch if contestant in RECIPES else of_scikit_learn)(contestant, *parts, seed)
+        if contestant in RECIPES:
+            return of_nanotorch(contestant, *parts, seed)
+        return of_scikit_learn(contestant, *parts, seed)
 
 
 # ------------------------------------------------------------ scikit-learn
@@ -77,12 +82,40 @@ THEIRS: dict[str, Callable[[Any, bool, int], Any]] = {
 }
 
 
+def _pytabkit(features: Any, name: str, **options: Any) -> Any:
+    """Return a network of pytabkit (`pip install pytabkit`), which wants no value missing and its texts named."""
+    import pytabkit
+
+    numbers = features.select_dtypes("number").columns
+    filled = ColumnTransformer(
+        [("n", SimpleImputer(strategy="median"), numbers)],
+        remainder=SimpleImputer(strategy="constant", fill_value="missing"),
+        verbose_feature_names_out=False,
+    ).set_output(transform="pandas")
+    return make_pipeline(filled, getattr(pytabkit, name)(device="cpu", n_threads=1, **options))
+
+
+REFERENCES: dict[str, Callable[[Any, bool, int], Any]] = {
+    "RealMLP-TD of pytabkit": lambda x, classes, seed: _pytabkit(
+        x, f"RealMLP_TD_{'Classifier' if classes else 'Regressor'}", random_state=seed
+    ),
+    "TabM of pytabkit": lambda x, classes, seed: _pytabkit(
+        x, f"TabM_D_{'Classifier' if classes else 'Regressor'}", random_state=seed
+    ),
+}
+
+
 def of_scikit_learn(name: str, train: Any, test: Any, known: Any, wanted: Any, seed: int) -> Scores:
     """Fit a pipeline on the rows for training, and score the others."""
     classes = known.dtype.kind in "UO"
-    started = time.perf_counter()
-    model = THEIRS[name](train, classes, seed).fit(train, known)
-    seconds = time.perf_counter() - started
+    started = time.process_time()
+    model = {**THEIRS, **REFERENCES}[name](train, classes, seed)
+    if name in REFERENCES:
+        texts = [column for column in train if train[column].dtype == object]
+        model.fit(train, known, **{f"{model.steps[-1][0]}__cat_col_names": texts})
+    else:
+        model.fit(train, known)
+    seconds = time.process_time() - started
     if not classes:
         return {"score": float(r2_score(wanted, model.predict(test))), "seconds": seconds}
     odds = model.predict_proba(test)
@@ -93,17 +126,22 @@ def of_scikit_learn(name: str, train: Any, test: Any, known: Any, wanted: Any, s
 # ------------------------------------------------------------ nanotorch
 
 
-def _with(model: dict[str, Any], optimizer: dict[str, Any], **more: Any) -> Callable[[int, str], dict[str, Any]]:
-    def recipe(rows: int, task: str) -> dict[str, Any]:
-        return {**preset(rows, task), "model": model, "optimizer": optimizer, "scheduler": None, **more}
+def _mlp(rows: int, columns: int, task: str) -> dict[str, Any]:
+    """One network, and the best of its epochs."""
+    return {
+        **preset(rows, columns, task),
+        "data": {},
+        "model": {"hidden": [128, 128], "dropout": 0.15},
+        "loss": {"name": USUAL[task], **({"label_smoothing": 0.1} if task == "multiclass" else {})},
+        "optimizer": {"name": "AdamW", "lr": 3e-3, "weight_decay": 0.02},
+        "train": {**preset(rows, columns, task)["train"], "monitor": "loss"},
+    }
 
-    return recipe
 
-
-def _realmlp(rows: int, task: str) -> dict[str, Any]:
+def _realmlp(rows: int, columns: int, task: str) -> dict[str, Any]:
     rate = 0.2 if task == "regression" else 0.04
     return {
-        **preset(rows, task),
+        **_mlp(rows, columns, task),
         "data": {"standardize": "robust"},
         "model": {"name": "realmlp", "hidden": [128, 128]},
         "optimizer": {"name": "AdamW", "lr": rate, "betas": [0.9, 0.95], "weight_decay": 0.02},
@@ -111,37 +149,50 @@ def _realmlp(rows: int, task: str) -> dict[str, Any]:
     }
 
 
-TABM = {"name": "AdamW", "lr": 2e-3, "weight_decay": 3e-4}
-RECIPES: dict[str, Callable[[int, str], dict[str, Any]]] = {
+def _tabm(rows: int, columns: int, task: str) -> dict[str, Any]:
+    return {
+        **_mlp(rows, columns, task),
+        "model": {"name": "tabm", "embedding": "none"},
+        "optimizer": {"name": "AdamW", "lr": 2e-3, "weight_decay": 3e-4},
+        "scheduler": None,
+    }
+
+
+RECIPES: dict[str, Callable[[int, int, str], dict[str, Any]]] = {
     "nanotorch": preset,
+    "nanotorch MLP": _mlp,
     "nanotorch RealMLP": _realmlp,
-    "nanotorch TabM": _with({"name": "tabm"}, TABM, data={"standardize": "quantile"}),
-    "nanotorch TabM plain": _with({"name": "tabm", "embedding": "none"}, TABM),
+    "nanotorch TabM": _tabm,
 }
 
 
 def of_nanotorch(name: str, train: Any, test: Any, known: Any, wanted: Any, seed: int) -> Scores:
-    """Train by a recipe, keep the epoch that is best on a fifth of the rows for training, and score the test rows."""
+    """Train by a recipe and score the test rows; the epoch is the last one, or where the recipe wants a validation part
+    that which is best on a fifth of the rows for training.
+    """
     classes = known.dtype.kind in "UO"
-    started = time.perf_counter()
-    fitted, judged, of_fitted, of_judged = train_test_split(
-        train, known, test_size=0.2, random_state=seed, stratify=known if classes else None
-    )
+    started = time.process_time()
     names = tuple(sorted(set(known.tolist()))) if classes else ("y",)
     task = "regression" if not classes else "binary" if len(names) == 2 else "multiclass"
-    pieces = {"train": (fitted, of_fitted), "validation": (judged, of_judged), "test": (test, wanted)}
+    sections = RECIPES[name](len(train), train.shape[1], task)
+    pieces = {"train": (train, known), "test": (test, wanted)}
+    if sections["data"].get("validation_size") != 0:
+        fitted, judged, of_fitted, of_judged = train_test_split(
+            train, known, test_size=0.2, random_state=seed, stratify=known if classes else None
+        )
+        pieces |= {"train": (fitted, of_fitted), "validation": (judged, of_judged)}
+        sections = RECIPES[name](len(fitted), train.shape[1], task)
     parts = {part: _table(rows, values, train, task, names) for part, (rows, values) in pieces.items()}
-    sections = RECIPES[name](len(fitted), task)
     config = _config(sections, seed, task)
     data = Data(parts, Preprocessing.fit(parts["train"], config.data.standardize, True))
     training, loader, places, options = build(config, data)
     chunks = Chunks(training, loader, options, options.accumulate, options.epochs)
     best = None
-    for event in fit(training, loader, places["validation"], options, chunks=chunks):
-        if isinstance(event, dict) and training.best_epoch == training.epoch:
+    for event in fit(training, loader, places.get("validation"), options, chunks=chunks):
+        if isinstance(event, dict) and "validation" in places and training.best_epoch == training.epoch:
             best = {key: value.clone() for key, value in training.weights().items()}
     training.use(best or training.weights())
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     found = evaluate(training.model, training.criterion, places["test"])
     return {
         "score": found["accuracy" if classes else "r2"],
@@ -151,11 +202,13 @@ def of_nanotorch(name: str, train: Any, test: Any, known: Any, wanted: Any, seed
 
 
 def _config(sections: dict[str, Any], seed: int, task: str) -> Any:
-    """Return a config of these sections; its dataset only has a name of the same task, for the rows are given."""
+    """Return a config of these sections; its dataset only has a name of the same task, for the parts are given."""
     of_task = {"regression": "diabetes", "binary": "breast_cancer", "multiclass": "iris"}[task]
     train = {**sections["train"], "metrics": [] if task == "regression" else ["neg_log_loss"]}
-    data = {"name": of_task, **sections.get("data", {})}
-    return loads(dump({"name": "benchmark", "seed": seed, **sections, "data": data, "train": train}))
+    data = {key: value for key, value in sections["data"].items() if key != "validation_size"}
+    return loads(
+        dump({"name": "benchmark", "seed": seed, **sections, "data": {"name": of_task, **data}, "train": train})
+    )
 
 
 def _table(rows: Any, values: Any, whole: Any, task: Any, names: tuple[str, ...]) -> Table:

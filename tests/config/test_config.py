@@ -694,7 +694,8 @@ def test_any_value_anywhere_is_accepted_or_explained(path: str, value: Any) -> N
 
 def test_resolved_states_every_value_in_the_order_of_the_schema() -> None:
     text = resolved(loads(GOOD, overrides=["scheduler={name: StepLR, step_size: 5}"]))
-    assert text.startswith("name: digits\nseed: 0\ndevice: auto\ndtype: float32\noutput: runs\ndata:\n  name: digits\n")
+    assert text.startswith("name: digits\nseed: 0\ndevice: auto\ndtype: float32\noutput: runs\npreset: null\n")
+    assert "\npreset: null\ndata:\n  name: digits\n" in text
     assert "optimizer:\n  name: Adam\n  lr: 0.001\n  betas: [0.9, 0.999]\n  eps: 1.0e-08\n" in text
     assert "scheduler:\n  name: StepLR\n  step_size: 5\n  gamma: 0.1\n  interval: epoch\n" in text
     assert "train:\n  epochs: 3\n  batch_size: 32\n  accumulate: 1\n  clip_norm: null\n" in text

@@ -32,8 +32,8 @@ def trained(config: Config) -> tuple[dict[str, dict[str, float]], Path]:
     return swept.best.scores, swept.directory / swept.best.trial.name
 
 
-def test_there_are_fifteen() -> None:
-    assert len(CONFIGS) == 15
+def test_there_are_sixteen() -> None:
+    assert len(CONFIGS) == 16
 
 
 @each_config

@@ -150,7 +150,10 @@ def test_batch_norm_without_running_statistics_is_refused() -> None:
 MODEL_OPTIONS: dict[str, list[dict[str, Any]]] = {
     "mlp": [{"hidden": [6, 5], "dropout": 0.2}, {"batch_norm": True}, {"layer_norm": True}, {"hidden": []}],
     "realmlp": [{"hidden": [6, 5]}, {"numeric": 2, "embedding": "none"}, {"hidden": [], "embedding": "piecewise"}],
-    "tabm": [{"hidden": [6, 5], "members": 3, "kind": kind, "numeric": 2} for kind in ("values", "multiclass")],
+    "tabm": [
+        {"hidden": [6, 5], "members": 3, "kind": kind, "numeric": 2, "shared": kind == "values"}
+        for kind in ("values", "multiclass")
+    ],
     "residual_mlp": [{"width": 6, "dropout": 0.2}, {"batch_norm": True}, {"layer_norm": True, "blocks": 3}],
 }
 

@@ -53,6 +53,7 @@ optimizer: {name: AdamW, lr: 0.01, weight_decay: 3e-4}
 train: {epochs: 4, batch_size: 20, accumulate: 2, ema: 0.9, metrics: [f1_macro]}
 checkpoint: {every_seconds: 0, every_steps: 3, keep: 100}
 """
+APART = TABM.replace("members: 3", "members: 3, shared: false")
 TWO_CLASSES = ["data={name: breast_cancer, standardize: robust}", "loss={name: BCEWithLogitsLoss}", "train.epochs=2"]
 NUMBERS = ["data={name: linnerud, standardize: robust}", "loss={name: MSELoss}", "train.metrics=[]"]
 
@@ -112,7 +113,7 @@ def test_training_scores_of_an_ensemble_are_the_means_of_its_members(task: str, 
     assert of(given)[key] == pytest.approx(np.mean([scores[key] for scores in each]), rel=1e-12)
 
 
-@pytest.mark.parametrize("text", [REALMLP, TABM], ids=["realmlp", "tabm"])
+@pytest.mark.parametrize("text", [REALMLP, TABM, APART], ids=["realmlp", "tabm", "apart"])
 @pytest.mark.parametrize("overrides", [[], TWO_CLASSES, NUMBERS], ids=["classes", "two", "numbers"])
 def test_a_run_is_scored_predicted_and_exported(text: str, overrides: list[str], tmp_path: Path) -> None:
     given = [line for line in overrides if "metrics" not in line or "metrics" in text]
@@ -130,7 +131,7 @@ def test_a_run_is_scored_predicted_and_exported(text: str, overrides: list[str],
         assert (answer["prediction"] == classes).mean() == pytest.approx(summary["test"]["accuracy"])
 
 
-@pytest.mark.parametrize("text", [REALMLP, TABM], ids=["realmlp", "tabm"])
+@pytest.mark.parametrize("text", [REALMLP, TABM, APART], ids=["realmlp", "tabm", "apart"])
 def test_compiled_and_resumed_runs_leave_the_bytes_of_the_plain_one(text: str, tmp_path: Path) -> None:
     plain = trained(text, tmp_path / "plain", "train.compile=false")
     assert trained(text, tmp_path / "compiled", "train.compile=true") == plain
@@ -143,7 +144,7 @@ def test_compiled_and_resumed_runs_leave_the_bytes_of_the_plain_one(text: str, t
     assert all_left(tmp_path / "parts") == plain
 
 
-@pytest.mark.parametrize("text", [REALMLP, TABM], ids=["realmlp", "tabm"])
+@pytest.mark.parametrize("text", [REALMLP, TABM, APART], ids=["realmlp", "tabm", "apart"])
 def test_folds_side_by_side_are_the_runs_alone(text: str, tmp_path: Path) -> None:
     text = text.replace("epochs: 4", "epochs: 2, folds: 2")
     run_all(loads(text), None, tmp_path / "folds")
@@ -154,7 +155,7 @@ def test_folds_side_by_side_are_the_runs_alone(text: str, tmp_path: Path) -> Non
         np.testing.assert_array_equal(value.numpy(), other.model.state_dict()[name].numpy(), name)
 
 
-@pytest.mark.parametrize("text", [REALMLP, TABM], ids=["realmlp", "tabm"])
+@pytest.mark.parametrize("text", [REALMLP, TABM, APART], ids=["realmlp", "tabm", "apart"])
 def test_trials_of_a_sweep_are_the_runs_alone(text: str, tmp_path: Path) -> None:
     text = text.replace("epochs: 4", "epochs: 2")
     run_sweep(loads(text + "sweep: {optimizer.lr: [0.003, 0.03]}\n"), None, tmp_path / "sweep")
@@ -165,7 +166,7 @@ def test_trials_of_a_sweep_are_the_runs_alone(text: str, tmp_path: Path) -> None
         np.testing.assert_array_equal(value.numpy(), other[name].numpy(), name)
 
 
-@pytest.mark.parametrize("text", [REALMLP, TABM], ids=["realmlp", "tabm"])
+@pytest.mark.parametrize("text", [REALMLP, TABM, APART], ids=["realmlp", "tabm", "apart"])
 def test_a_table_run_is_near_the_plain_one(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After 20 steps, weights differ by no more than 1e-4 of the largest."""
     monkeypatch.undo()
@@ -259,7 +260,7 @@ def test_a_table_trains_without_a_config(tmp_path: Path, capsys: pytest.CaptureF
     assert train([*given, "train.epochs=2", "--output", str(tmp_path / "run"), "--no-progress"]) == 0
     assert load_run(tmp_path / "run").preprocessing.target_names == ("cheap", "dear", "middling, so to say")
     again = loads((tmp_path / "run" / "config.yaml").read_text(), overrides=["data.drop=[id, price]"])
-    assert again.model == made.model and again.train == made.train and made.train.monitor == "loss"
+    assert again.model == made.model and again.train == made.train and made.model.name == "tabm"
     capsys.readouterr()
     assert train([str(tmp_path / "my table.csv"), "--target", "price", "data.drop=[id]", "--print-config"]) == 0
     assert loads(capsys.readouterr().out).loss.name == "MSELoss"

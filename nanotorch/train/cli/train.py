@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nanotorch.train.config.sections import Config
+    from nanotorch.train.data.table import DataError
 
 UNBROKEN = "\N{NO-BREAK SPACE}"
 KINDS = ("datasets", "models", "activations", "initializations", "losses", "optimizers", "schedulers", "metrics")
@@ -124,8 +125,10 @@ def _main(argv: Sequence[str] | None, parser: argparse.ArgumentParser) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     """Check the config, and train unless only the config was asked for."""
-    from nanotorch.train.config.loading import loads, located, resolved
+    from nanotorch.train.config.loading import loads, resolved
     from nanotorch.train.config.strict_yaml import ConfigError, read
+    from nanotorch.train.config.table_config import config_of_table
+    from nanotorch.train.data.table import DataError
 
     overrides = list(options.overrides)
     if options.device is not None:
@@ -134,15 +137,19 @@ def _train(options: argparse.Namespace) -> int:
     try:
         if options.target is not None:
             source = "<preset>"
-            text = _config_of_table(options.config, options.target, overrides)
+            text = config_of_table(options.config, options.target)
         else:
             text = read(options.config)
         config = loads(text, source, overrides)
-    except _TableRefused as error:
-        return fail(str(error), FAILED)
     except ConfigError as error:
         count = len(error.problems)
         return fail(f"{error}\n\n{count} problems in the config" if count > 1 else str(error), BAD_USAGE)
+    except DataError as error:  # a preset looks at the table
+        return _refused(error, text, source, overrides)
+    except OSError as error:
+        return fail(f"error: {error.filename}: {error.strerror}", FAILED)
+    except (ImportError, MemoryError) as error:
+        return fail(f"error: {error}", FAILED)
     if options.print_config:
         print(resolved(config), end="", file=data_of(sys.stdout))
         return OK
@@ -150,11 +157,9 @@ def _train(options: argparse.Namespace) -> int:
         print(f"{options.config}: valid")
         return OK
 
-    from nanotorch.train.data.table import DataError
     from nanotorch.train.fit.loop import DivergedError
     from nanotorch.train.terminal.interrupt import TrainingInterrupted
     from nanotorch.train.terminal.standard_streams import Lasting
-    from nanotorch.train.terminal.text_report import MOST_PROBLEMS
 
     try:
         with (
@@ -171,32 +176,24 @@ def _train(options: argparse.Namespace) -> int:
     except ImportError as error:
         return fail(f"error: {error}: this needs {error.name}; pip install it", FAILED)
     except DataError as error:
-        told = [
-            str(located(problem.path, str(problem), text, source, overrides)) if problem.path else f"error: {problem}"
-            for problem in error.problems[:MOST_PROBLEMS]
-        ]
-        count = len(error.problems)
-        told += [f"... and {count - MOST_PROBLEMS} more"] if count > MOST_PROBLEMS else []
-        told += [f"\n{count} problems in the data"] if count > 1 else []
-        return fail("\n".join(told), BAD_USAGE if any(problem.path for problem in error.problems) else FAILED)
+        return _refused(error, text, source, overrides)
     except (MemoryError, RuntimeError, ValueError) as error:
         return fail(f"error: {error}" if str(error) else f"error: {type(error).__name__}", FAILED)
 
 
-class _TableRefused(Exception):
-    """A table from which no config can be made; the message says why."""
+def _refused(error: DataError, text: str, source: str, overrides: Sequence[str]) -> int:
+    """Say what is wrong with the data, with the line of the config that asked for it."""
+    from nanotorch.train.config.loading import located
+    from nanotorch.train.terminal.text_report import MOST_PROBLEMS
 
-
-def _config_of_table(file: str, targets: Sequence[str], overrides: Sequence[str]) -> str:
-    from nanotorch.train.config.table_config import config_of_table
-    from nanotorch.train.data.table import DataError
-
-    try:
-        return config_of_table(file, targets, overrides)
-    except (DataError, ImportError, MemoryError) as error:
-        raise _TableRefused(f"error: {error}") from None
-    except OSError as error:
-        raise _TableRefused(f"error: {error.filename}: {error.strerror}") from None
+    told = [
+        str(located(problem.path, str(problem), text, source, overrides)) if problem.path else f"error: {problem}"
+        for problem in error.problems[:MOST_PROBLEMS]
+    ]
+    count = len(error.problems)
+    told += [f"... and {count - MOST_PROBLEMS} more"] if count > MOST_PROBLEMS else []
+    told += [f"\n{count} problems in the data"] if count > 1 else []
+    return fail("\n".join(told), BAD_USAGE if any(problem.path for problem in error.problems) else FAILED)
 
 
 def _run(options: argparse.Namespace, config: Config, text: str) -> int:

@@ -1,7 +1,7 @@
 """From a file to a config: `load` gives a checked and frozen `Config`, or every mistake at once.
 
-No data is loaded and no model is built; what costs nothing to make (a loss, an optimizer of one number, its schedule)
-is made, so that what it refuses is known with the line.
+No data is loaded, unless for a preset, and no model is built; what costs nothing to make (a loss, an optimizer of one
+number, its schedule) is made, so that what it refuses is known with the line.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nanotorch.train.config.joint_checks import check_all
+from nanotorch.train.config.preset import take_preset
 from nanotorch.train.config.sections import Config, NamedSection
 from nanotorch.train.config.strict_yaml import (
     LARGEST_TEXT,
@@ -53,6 +54,7 @@ def loads(text: str, source: str = "<config>", overrides: Sequence[str] = ()) ->
             raise ConfigError(f"{source}: this is empty; {keys}")
         raise ConfigError.of(problems)
     problems += _override(root, overrides)
+    take_preset(root)
     check = Check(root)
     config = check_all(check)
     problems += check.problems

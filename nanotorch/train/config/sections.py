@@ -241,7 +241,8 @@ class SweepSection(Section):
 class Config(Section):
     """Everything that decides what a run computes. Frozen; made by `load`.
 
-    A `seed` of null stands for one that is still to be drawn: `with_seed` does it.
+    A `seed` of null stands for one that is still to be drawn: `with_seed` does it. A `preset` of "taken" says that
+    values were chosen by the table (Note [Preset]).
     """
 
     name: Annotated[str, AfterValidator(_run_name)]
@@ -249,6 +250,7 @@ class Config(Section):
     device: Annotated[str, AfterValidator(_device)] = "auto"
     dtype: Literal["float32", "float64"] = "float32"
     output: Annotated[str, AfterValidator(_output)] = "runs"
+    preset: Literal["default", "taken"] | None = None
     data: DataSection
     model: ModelSection
     loss: LossSection = LossSection()

@@ -58,7 +58,16 @@ def settled(config: Config, table: Table) -> tuple[Config, list[str]]:
                 f"always {name!r} would have an accuracy of {share:.1%}, so the best epoch is that of the smallest"
                 " validation loss (train.monitor states another score)"
             )
-    return with_training(config, chosen), notes
+    config = with_training(config, chosen)
+    if config.preset is not None:
+        schedule = "no schedule" if config.scheduler is None else config.scheduler.name
+        notes.insert(
+            0,
+            f"with what the preset chose for this table: model {config.model.name}, {config.loss.name},"
+            f" {config.optimizer.name}, {schedule}, {config.train.epochs} epochs of batches of"
+            f" {config.train.batch_size} rows; --print-config and resolved.yaml have all of it",
+        )
+    return config, notes
 
 
 def is_uneven(counts: NDArray[np.int64]) -> bool:

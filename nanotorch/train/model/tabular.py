@@ -95,10 +95,13 @@ def realmlp(
     return nn.Sequential(layers)
 
 
-def _tabm_size(in_features: int, out_features: int, members: int, hidden: Sequence[int], **_: Any) -> tuple[int, int]:
+def _tabm_size(
+    in_features: int, out_features: int, members: int, hidden: Sequence[int], shared: bool, **_: Any
+) -> tuple[int, int]:
     widths = [8 * in_features, *hidden]
-    shared = sum(before * after + members * (before + 2 * after) for before, after in pairwise(widths))
-    return len(hidden) + 3, shared + members * widths[-1] * out_features + 150 * in_features
+    copies = 1 if shared else members
+    inner = sum(copies * before * after + members * (before + 2 * after) for before, after in pairwise(widths))
+    return len(hidden) + 3, inner + members * widths[-1] * out_features + 150 * in_features
 
 
 @MODELS.register(size=_tabm_size, members=True)
@@ -112,8 +115,10 @@ def tabm(
     activation: Activation = "ReLU",
     dropout: Dropout = 0.1,
     embedding: EmbeddingOfNumbers = "piecewise",
+    shared: bool = True,
 ) -> nn.Sequential:
-    """TabM: an ensemble of perceptrons in one network, which share all weights but a scale and a bias of each unit.
+    """TabM: an ensemble of perceptrons in one network, which share all weights but a scale and a bias of each unit;
+    with `shared: false` they share none, and are an ensemble of networks that are trained side by side.
 
     Maps (rows, in_features), of which the first `numeric` hold numbers, to (rows, members, out_features) in training
     and to their mean, (rows, out_features), in evaluation (Note [Members of an ensemble]): the mean of probabilities
@@ -124,7 +129,11 @@ def tabm(
     layers, width = _embedded(in_features, numeric, embedding)
     layers["members"] = nn.Members(members)
     for number, hidden_width in enumerate(hidden):
-        layers[f"linear{number}"] = nn.BatchEnsembleLinear(members, width, hidden_width, signs=number == 0)
+        layers[f"linear{number}"] = (
+            nn.BatchEnsembleLinear(members, width, hidden_width, signs=number == 0)
+            if shared
+            else nn.BatchedLinear(members, width, hidden_width)
+        )
         layers[f"activation{number}"] = ACTIVATIONS.get(activation)()
         if dropout > 0:
             layers[f"dropout{number}"] = nn.Dropout(dropout)
