@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -110,15 +111,43 @@ def test_imbalance(tmp_path: Path) -> None:
     assert "class imbalance" in found(tmp_path, table, *finding.change.split()).passed
 
 
+def test_all_lines_together_can_be_pasted(tmp_path: Path) -> None:
+    """Names that YAML or a shell would read otherwise, two findings of the rate, and what goes together."""
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal(400)
+    table = {
+        "it's [a]": np.arange(400) + 7, "yes": [5] * 400, "k=v": x * 2.5, "x": x, "#q": [3] * 400,
+        "w": generator.standard_normal(400), "label": np.where(x + generator.standard_normal(400) > 1.8, "Yes", "No"),
+    }  # fmt: skip
+    overrides = [
+        "loss={name: auto}",
+        "optimizer={name: SGD, lr: 30}",
+        "train={epochs: 5, batch_size: 64, monitor: accuracy}",
+    ]
+    diagnosis = found(tmp_path, table, *overrides)
+    assert diagnosis.lines["data.drop"] == """["yes", "#q", x, "it's [a]"]"""
+    rates = {finding.lines["optimizer.lr"] for finding in diagnosis.findings if "optimizer.lr" in finding.lines}
+    assert rates == {diagnosis.lines["optimizer.lr"]}
+    pasted = diagnosis.text("nanotorch train t.yaml").partition("  nanotorch train t.yaml")[2].partition("\n\n")[0]
+    lines = shlex.split(pasted)
+    assert [line.partition("=")[0] for line in lines] == list(diagnosis.lines)
+    mended = found(tmp_path, table, *overrides, *lines)
+    assert not {"data.drop", "loss.class_weight", "train.monitor"} & set(mended.lines)
+    assert float(mended.lines.get("optimizer.lr", 0)) < float(diagnosis.lines["optimizer.lr"])
+
+
 def test_constant_and_duplicated_columns_and_row_numbers(tmp_path: Path) -> None:
     table = columns()
     table = {"id": np.arange(100, 340), "unit": [7] * 240, "inches": table["height"] / -2.54, **table}
     diagnosis = found(tmp_path, table)
-    assert one(diagnosis, "constant columns").change == "data.drop=[unit]"
+    assert one(diagnosis, "constant columns").change == "data.drop=[unit, height, id]"  # one list, in each of them
     assert one(diagnosis, "constant columns").what == "column 'unit' has one value in all rows for training"
     duplicated = one(diagnosis, "duplicated columns")
-    assert ("'height' says what 'inches' says" in duplicated.what, duplicated.change) == (True, "data.drop=[height]")
-    assert one(diagnosis, "row numbers among the columns").change == "data.drop=[id]"
+    assert ("'height' says what 'inches' says" in duplicated.what, duplicated.change) == (
+        True,
+        "data.drop=[unit, height, id]",
+    )
+    assert diagnosis.lines == {"data.drop": "[unit, height, id]"}
     mended = found(tmp_path, table, "data.drop=[id, unit, inches]")
     assert mended.findings == []
 
@@ -208,11 +237,7 @@ def test_the_target_of_a_regression_in_large_units(tmp_path: Path) -> None:
         (["train.batch_size=90"], "length of the run", "train.batch_size=8"),
         (["optimizer.lr=3"], "update-to-weight ratios", "optimizer.lr=0."),
         (["optimizer.lr=1e-7"], "update-to-weight ratios", "optimizer.lr="),
-        (
-            ["model={hidden: [16, 16, 16, 16, 16, 16], activation: Sigmoid}"],
-            "gradient norms",
-            "model.name=residual_mlp",
-        ),
+        (["model={hidden: [16, 16, 16, 16, 16, 16], activation: Sigmoid}"], "gradient norms", "model.layer_norm=true"),
         (
             ["model.activation=Tanh", "optimizer={name: SGD, lr: 30}"],
             "dead and saturated units",

@@ -276,9 +276,12 @@ def _look(options: argparse.Namespace, config: Config) -> int:
 
             print(f"\n{listing(config)}")
     if options.doctor:
+        import shlex
+
         from nanotorch.train.inspect.doctor import examine
 
-        print(examine(config).text())
+        given = [options.config, *(f"--target={name}" for name in options.target or ()), *options.overrides]
+        print(examine(config).text(f"python -m nanotorch.train {shlex.join(given)}"))
     if options.find_lr:
         from nanotorch.train.fit.build import key_of_rate
         from nanotorch.train.inspect.lr_finder import range_test

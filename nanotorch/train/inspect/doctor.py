@@ -6,10 +6,12 @@ The bounds beside each check are rules of thumb: a finding says where to look, n
 
 from __future__ import annotations
 
+import json
 import math
+import re
+import shlex
 import textwrap
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -39,6 +41,7 @@ STEPS = 40  # of the trial
 MOST_ROWS = 20_000  # of a part that are looked at
 ROWS, COLUMNS = 5000, 300  # looked at where every one would take too long
 WIDTH = 80
+RATES = ("optimizer.lr", "scheduler.max_lr")
 FAR = 40.0  # standard deviations
 NAMED = 4  # columns, layers ... named in one sentence
 
@@ -56,13 +59,24 @@ BOUNDED: dict[type[nn.Module], tuple[float, float]] = {  # the ends between whic
 class Finding:
     """Something to look at: what it is, why it matters, and what to write in the config (or do, where no line helps).
 
-    `check` is the name of the check that found it.
+    Attributes:
+        check: the name of the check that found it.
+        lines: overrides by key, which go together with those of all other findings.
+        otherwise: what else one may do.
+        columns: those that are better left out.
     """
 
     check: str
     what: str
     why: str
-    change: str
+    lines: Mapping[str, str] = field(default_factory=dict)
+    otherwise: str = ""
+    columns: Sequence[str] = ()
+
+    @property
+    def change(self) -> str:
+        """What to change, in one line."""
+        return "  ".join(_overrides(self.lines)) + self.otherwise
 
 
 @dataclass(slots=True)
@@ -108,8 +122,35 @@ class Diagnosis:
         if not found:
             self.passed.append(check)
 
-    def text(self) -> str:
-        """Return the report, at most 80 columns wide."""
+    @property
+    def lines(self) -> dict[str, str]:
+        """The lines of all findings, to be taken together: of several rates it is the smallest."""
+        found: dict[str, str] = {}
+        for finding in self.findings:
+            for key, value in finding.lines.items():
+                rates = key in found and key in RATES
+                found[key] = min(found[key], value, key=float) if rates else found.get(key, value)
+        return found
+
+    def agree(self, config: Config) -> None:
+        """Let all findings name the same rate, and the same columns to leave out."""
+        names = [name for finding in self.findings for name in finding.columns]
+        drop = (
+            {}
+            if not names or "drop" not in DATASETS.arguments(config.data.name)
+            else {"data.drop": _list(config, names)}
+        )
+        self.findings = [
+            replace(finding, lines={**finding.lines, **drop}) if finding.columns else finding
+            for finding in self.findings
+        ]
+        every = self.lines
+        self.findings = [
+            replace(finding, lines={key: every[key] for key in finding.lines}) for finding in self.findings
+        ]
+
+    def text(self, begun: str = "python -m nanotorch.train CONFIG") -> str:
+        """Return the report, at most 80 columns wide; `begun` is the command that all lines are to be put behind."""
         lines = []
         if self.losses:
             lines.append(
@@ -136,6 +177,9 @@ class Diagnosis:
         looked = f"nothing to say about: {', '.join(self.passed)}" if self.passed else ""
         if not self.findings:
             lines.append("no finding\n")
+        if self.lines:
+            told = "all of these lines together:" if len(self.lines) > 1 else "with this line:"
+            lines += [told, "", " \\\n    ".join([f"  {begun}", *map(shlex.quote, _overrides(self.lines))]), ""]
         lines += _wrapped(looked)
         return "\n".join(lines)
 
@@ -168,6 +212,7 @@ def examine(config: Config) -> Diagnosis:
                 diagnosis.add("gradient norms", _gradients(config, diagnosis.layers))
                 diagnosis.add("update-to-weight ratios", _updates(config, diagnosis.layers))
                 diagnosis.add("dead and saturated units", _activations(config, training, setup.parts["train"]))
+    diagnosis.agree(config)
     return diagnosis
 
 
@@ -199,8 +244,8 @@ def _imbalance(config: Config, data: Data) -> Iterator[Finding]:
         "average_precision",
         "matthews_corrcoef",
     )
-    lines = [] if weighed else ["loss.class_weight=balanced"]
-    lines += [] if by_class else ["train.monitor=balanced_accuracy"]
+    lines = {} if weighed else {"loss.class_weight": "balanced"}
+    lines |= {} if by_class else {"train.monitor": "balanced_accuracy"}
     if lines:
         share = counts[most] / len(train)
         yield Finding(
@@ -208,7 +253,7 @@ def _imbalance(config: Config, data: Data) -> Iterator[Finding]:
             f"class {train.target_names[most]!r} has {counts[most]:,} rows for training, class"
             f" {train.target_names[least]!r} {counts[least]:,}",
             f"a model that always says {train.target_names[most]!r} has an accuracy of {share:.1%}",
-            "  ".join(lines),
+            lines,
         )
 
 
@@ -216,8 +261,13 @@ def _odd(config: Config, data: Data, check: str) -> Iterator[Finding]:
     """What a check of the rows alone finds, and the line that leaves the columns out."""
     for odd in data.oddities:
         if odd.check == check:
-            change = _drop(config, list(odd.columns)) if odd.columns else f"{odd.instead} {_file(config)}"
-            yield Finding(check, odd.what, odd.why, change)
+            if "drop" in DATASETS.arguments(config.data.name) or not odd.columns:
+                otherwise = "" if odd.columns else f"{odd.instead} {_file(config)}"
+                yield Finding(check, odd.what, odd.why, {}, otherwise, odd.columns)
+            else:
+                them = "it" if len(odd.columns) == 1 else "them"
+                otherwise = f"leave {them} out of the data: {config.data.name} has no key for it"
+                yield Finding(check, odd.what, odd.why, {}, otherwise)
 
 
 def _file(config: Config) -> str:
@@ -234,7 +284,7 @@ def _scales(config: Config, data: Data, inputs: dict[str, NDArray[np.float64]]) 
                 "scales and outliers",
                 f"the columns as they are spread from {deviations.min():.2g} to {deviations.max():.2g}",
                 "one learning rate cannot suit weights of such different sizes",
-                "data.standardize=true",
+                {"data.standardize": "true"},
             )
     elif (far := np.flatnonzero(largest > FAR)).size:
         worst = far[np.argsort(-largest[far])].tolist()
@@ -243,11 +293,8 @@ def _scales(config: Config, data: Data, inputs: dict[str, NDArray[np.float64]]) 
             f"{_listed([names[index] for index in worst], 'column')} holds values up to {largest[worst[0]]:.0f}"
             " standard deviations from the mean",
             "a single row then makes steps that undo those of many others, up to overflow and NaN",
-            (
-                "train.clip_norm=1.0"
-                if config.train.clip_norm is None
-                else f"look at the largest values of {names[worst[0]]!r}"
-            ),
+            _clipped(config),
+            "" if _clipped(config) else f"look at the largest values of {names[worst[0]]!r}",
         )
     table = data.parts["train"]
     if table.task == "regression" and data.preprocessing.target_scaler is None:
@@ -258,7 +305,7 @@ def _scales(config: Config, data: Data, inputs: dict[str, NDArray[np.float64]]) 
                 f"the target spreads by {spread.max():.3g} around {table.targets.mean(0)[spread.argmax()]:.3g}, and is"
                 " not standardised",
                 "a model begins near 0 and would need many steps to come there",
-                "data.standardize_target=true",
+                {"data.standardize_target": "true"},
             )
     overflowing = float(largest.max()) > 1e18 and config.dtype == "float32"
     if overflowing:
@@ -266,7 +313,7 @@ def _scales(config: Config, data: Data, inputs: dict[str, NDArray[np.float64]]) 
             "scales and outliers",
             f"column {names[int(largest.argmax())]!r} reaches {largest.max():.1e}",
             "its square is infinite in float32, and the loss with it",
-            "data.standardize=true" if not config.data.standardize else "dtype=float64",
+            {"dtype": "float64"} if config.data.standardize else {"data.standardize": "true"},
         )
 
 
@@ -275,9 +322,9 @@ def _length(config: Config, rows: int) -> Iterator[Finding]:
     total = steps * epochs_of(config)
     if total < 100:
         if batch_size_of(config) * config.train.accumulate * 4 > rows and rows > 64:
-            change = f"train.batch_size={max(8, 2 ** int(math.log2(rows / 20)))}"
+            change = {"train.batch_size": str(max(8, 2 ** int(math.log2(rows / 20))))}
         else:
-            change = f"train.epochs={math.ceil(300 / steps)}"
+            change = {"train.epochs": str(math.ceil(300 / steps))}
         yield Finding(
             "length of the run",
             f"the whole run has {total} steps: {steps} an epoch, {epochs_of(config)} epochs",
@@ -310,7 +357,7 @@ def _try(config: Config, setup: Setup, diagnosis: Diagnosis) -> Iterator[Finding
             "finite losses",
             error.fact,
             "the steps are too large, or the data hold values that are",
-            _rate_of(config, rate / 10) + ("" if config.train.clip_norm else "  train.clip_norm=1.0"),
+            _rate_of(config, rate / 10) | _clipped(config),
         )
         return
     if training.skipped:
@@ -318,7 +365,7 @@ def _try(config: Config, setup: Setup, diagnosis: Diagnosis) -> Iterator[Finding
             "finite losses",
             f"{training.skipped} of {training.step} steps were left out because a gradient was not finite",
             "on_nonfinite: skip hides it, and the rows of these steps are never learnt from",
-            f"{_rate_of(config, rate / 10)}  train.on_nonfinite=raise",
+            _rate_of(config, rate / 10) | {"train.on_nonfinite": "raise"},
         )
     modules = dict(training.model.named_modules())
     for name, p in weights.items():
@@ -341,26 +388,29 @@ def _progress(config: Config, losses: list[float]) -> Iterator[Finding]:
             "progress of the loss",
             f"the loss rose in the trial: from {start:.3g} at the start to {top:.3g}, and {end:.3g} at the end",
             "the steps are too large",
-            f"{_rate_of(config, _rate(config) / 10)}  (or let --find-lr name one)",
+            _rate_of(config, _rate(config) / 10),
+            "  (or let --find-lr name one)",
         )
 
 
 def _gradients(config: Config, layers: list[LayerTrial]) -> Iterator[Finding]:
     norms = [layer.gradient_norm for layer in layers]
     if len(norms) > 1 and norms[0] < 1e-3 * max(norms[1:]):
+        normed = config.model.arguments.get("layer_norm") is False and not config.model.arguments["batch_norm"]
         yield Finding(
             "gradient norms",
             f"the gradient of the first layer ({norms[0]:.1e}) is far smaller than that of a later one"
             f" ({max(norms[1:]):.1e})",
             "gradients vanish on their way: the first layers hardly learn",
-            "model.name=residual_mlp, or model.layer_norm=true, or model.activation=ReLU  model.init=kaiming_normal",
+            {"model.layer_norm": "true"} if normed else {"model": "{name: residual_mlp}"},
+            ", or model.activation=ReLU  model.init=kaiming_normal",
         )
-    if max(norms, default=0.0) > 100 and config.train.clip_norm is None and config.train.clip_value is None:
+    if max(norms, default=0.0) > 100 and _clipped(config):
         yield Finding(
             "gradient norms",
             f"a gradient has a norm of {max(norms):.3g}",
             "a step that large may throw the weights away",
-            "train.clip_norm=1.0",
+            _clipped(config),
         )
 
 
@@ -381,7 +431,8 @@ def _updates(config: Config, layers: list[LayerTrial]) -> Iterator[Finding]:
             "update-to-weight ratios",
             f"no layer changes by more than {max(ratios):.1e} of itself in a step",
             "about 1e-3 is usual: training will take very long",
-            f"{_rate_of(config, rate * 1e-3 / max(max(ratios), 1e-9))}  (or let --find-lr name one)",
+            _rate_of(config, rate * 1e-3 / max(max(ratios), 1e-9)),
+            "  (or let --find-lr name one)",
         )
 
 
@@ -420,15 +471,16 @@ def _activations(config: Config, training: Training, train: Part) -> Iterator[Fi
             "dead and saturated units",
             f"{'; '.join(dead[:NAMED])} give 0 for every row",
             "no gradient reaches a dead unit, so it stays dead",
-            f"{_rate_of(config, rate / 10)}, or model.activation=LeakyReLU, or model.init=kaiming_normal",
+            _rate_of(config, rate / 10),
+            ", or model.activation=LeakyReLU, or model.init=kaiming_normal",
         )
     if full:
-        standard = "" if config.data.standardize else "data.standardize=true, or "
         yield Finding(
             "dead and saturated units",
             f"{'; '.join(full[:NAMED])} are within 1% of the ends of their range",
             "the slope there is nearly 0, and with it the gradient",
-            f"{standard}model.init=xavier_uniform, or model.layer_norm=true, or {_rate_of(config, rate / 10)}",
+            _rate_of(config, rate / 10) if config.data.standardize else {"data.standardize": "true"},
+            ", or model.init=xavier_uniform, or model.layer_norm=true",
         )
 
 
@@ -441,8 +493,14 @@ def _short(rate: float) -> str:
     return f"{float(f'{rate:.0e}'):g}"
 
 
-def _rate_of(config: Config, rate: float) -> str:
-    return f"{key_of_rate(config)}={_short(rate)}"
+def _rate_of(config: Config, rate: float) -> dict[str, str]:
+    return {key_of_rate(config): _short(rate)}
+
+
+def _clipped(config: Config) -> dict[str, str]:
+    """Return the line that clips gradients, unless they are clipped."""
+    clips = config.train.clip_norm is not None or config.train.clip_value is not None
+    return {} if clips else {"train.clip_norm": "1.0"}
 
 
 def _rate(config: Config) -> float:
@@ -458,10 +516,19 @@ def _listed(names: list[str], what: str) -> str:
     return f"{what if len(names) == 1 else what + 's'} {listed(list(map(repr, names)), NAMED)}"
 
 
-def _drop(config: Config, names: list[str]) -> str:
-    """Return how to leave columns out, where the dataset's config can."""
-    if "drop" in DATASETS.arguments(config.data.name):
-        columns = Counter(name.partition("=")[0].removesuffix(" is missing") for name in names)
-        kept = [str(name) for name in config.data.arguments["drop"] or ()]
-        return f"data.drop=[{', '.join([*kept, *columns])}]"
-    return f"leave {'it' if len(names) == 1 else 'them'} out of the data: {config.data.name} has no key for it"
+def _overrides(lines: Mapping[str, str]) -> list[str]:
+    return [f"{key}={value}" for key, value in lines.items()]
+
+
+def _list(config: Config, names: Sequence[str]) -> str:
+    """Return columns to leave out, with those that the config leaves out already, as YAML has a list of texts.
+
+    >>> _yaml(["id", "a, b", "no", "17"])
+    '[id, "a, b", "no", "17"]'
+    """
+    return _yaml(list(dict.fromkeys([*map(str, config.data.arguments["drop"] or ()), *names])))
+
+
+def _yaml(names: Sequence[str]) -> str:
+    plain = re.compile(r"(?!(?:y|n|yes|no|on|off|true|false|null)$)[^\W\d]\w*", re.IGNORECASE)
+    return f"[{', '.join(name if plain.fullmatch(name) else json.dumps(name, ensure_ascii=False) for name in names)}]"
