@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter, is_
 from sys import getrefcount
 from typing import Any
@@ -273,15 +273,7 @@ class Captured:
         rows: list[Any] = []
         known = 0
         try:
-            while known < steps:
-                ahead = steps - known if self._counts_alone else 1
-                back = self._counts()
-                scalars = self._scalars(numbers[known])
-                if not self.decided(scalars):
-                    back()
-                    break
-                if ahead > 1:
-                    ahead = self._move_on(scalars, numbers[known:][:ahead])
+            for scalars, _, ahead in self._ahead(numbers[:steps]):
                 rows.append(table.rows_of(scalars, ahead))
                 known += ahead
         finally:
@@ -292,6 +284,22 @@ class Captured:
                 self._leave(done)
         assert done == known
         return done, results
+
+    def _ahead(self, numbers: Sequence[Sequence[int]]) -> Iterator[tuple[list[Any], int, int]]:
+        """Run the host's part of steps, as far as the program is the right one for them; give the scalars of some of
+        them at a time, with the first one and how many they are.
+        """
+        known = 0
+        while known < len(numbers):
+            back, ahead = self._counts(), 1
+            scalars = self._scalars(numbers[known])
+            if not self.decided(scalars):
+                back()
+                return
+            if self._counts_alone and known + 1 < len(numbers):
+                ahead = self._move_on(scalars, numbers[known:])
+            yield scalars, known, ahead
+            known += ahead
 
     def _move_on(self, scalars: list[Any], numbers: Sequence[Sequence[int]]) -> int:
         """Make of the scalars of a step those of as many as there are numbers, where counts alone move on, and move

@@ -171,10 +171,11 @@ class Statement:
     def reads(self) -> list[View]:
         """The views that it reads."""
         found: list[View] = []
-        for value in (*self.args, *self.options.values()):
-            if type(value) is View:
+        for value in (*self.args, *self.options.values()) if self.options else self.args:
+            kind = type(value)
+            if kind is View:
                 found.append(value)
-            elif isinstance(value, NESTED) or type(value) is slice:
+            elif kind is slice or isinstance(value, NESTED):
                 found += [leaf for leaf in leaves(value) if isinstance(leaf, View)]
         return found
 

@@ -178,21 +178,14 @@ class TabledStep(BatchedStep):
             steps = min(self._interpret((0, code.asked), steps, asking, given, gathers, none))
         rows = np.empty((models.count, steps, len(code.numbers)))
         known = 0
-        while known < steps:
-            back, ahead = self._counts(), steps - known if self._counts_alone else 1
-            scalars = self._scalars(numbers[known])
-            if not self.decided(scalars):
-                back()
-                break
-            if ahead > 1:
-                ahead = self._move_on(scalars, numbers[known:][:ahead])
-            self._fill(rows[:, known : known + ahead], scalars)
+        for scalars, first, ahead in self._ahead(numbers[:steps]):
+            known = first + ahead
+            self._fill(rows[:, first:known], scalars)
             if code.draws:  # of a generator that models share, in the order of steps, as ever
                 drawn = list(map(self._drawn, range(models.count)))
-                for step in range(known, known + ahead):
+                for step in range(first, known):
                     for number, draws in enumerate(drawn):
                         code.draw(rows[number, step], draws)
-            known += ahead
         if not known:
             return 0, []
         outputs = models.program.outputs
