@@ -20,7 +20,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from nanotorch.train.config.loading import loads
-from nanotorch.train.config.preset import preset
 from nanotorch.train.config.strict_yaml import dump
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.table import Table
@@ -28,6 +27,7 @@ from nanotorch.train.fit.build import build
 from nanotorch.train.fit.chunks import Chunks
 from nanotorch.train.fit.loop import evaluate, fit
 from nanotorch.train.fit.prepare import Data
+from nanotorch.train.model.preset import preset
 from nanotorch.train.model.usual_loss import USUAL
 
 Scores = dict[str, float]

@@ -52,6 +52,8 @@ LIKE = (
     "optimizer",
     "dtype",
     "batch_norm",
+    "members",
+    "preset",
     "max_iter",
     "compile",
 )

@@ -64,6 +64,10 @@ class MLPClassifier(ClassifierMixin, Network):
         label_smoothing: this share of each target is spread over all classes.
         dropout: the probability with which a hidden value is dropped in training.
         batch_norm: normalise each hidden layer over the batch, before its activation.
+        members: so many networks, trained side by side, of which each learns alone and the mean predicts.
+        preset: "default" chooses by the rows and columns what was left at its default of `hidden_layer_sizes`,
+            `members`, `dropout`, `optimizer`, `schedule`, `learning_rate_init`, `batch_size`, `max_iter` and
+            `n_iter_no_change`, as that of a config does; `preset_` tells.
         optimizer: in place of `solver`, any optimizer that a config can name: "AdamW", or with its own arguments
             {"name": "AdamW", "weight_decay": 0.01}; a weight_decay replaces `alpha`.
         schedule: of the learning rate, likewise: "CosineAnnealingLR", {"name": "StepLR", "step_size": 10}; with an
@@ -79,7 +83,8 @@ class MLPClassifier(ClassifierMixin, Network):
     Attributes:
         classes_: the labels, sorted.
         weights_: the arrays of the network by PyTorch's names: "0.weight", (outputs, inputs), "0.bias" ...
-        coefs_, intercepts_: the weight matrices (inputs, outputs) and bias vectors of the layers.
+        coefs_, intercepts_: the weight matrices (inputs, outputs) and bias vectors of the layers of one network.
+        preset_: what the preset chose, by the names of arguments.
         loss_curve_: the mean training loss of each epoch (of the data: without the L2 penalty).
         loss_, best_loss_: its last and its smallest value; best_loss_ is None with `early_stopping`.
         validation_scores_, best_validation_score_: the accuracy on the validation part by epoch, and the best; or None.
@@ -130,6 +135,8 @@ class MLPClassifier(ClassifierMixin, Network):
         label_smoothing: Probability = 0.0,
         dropout: DropoutRate = 0.0,
         batch_norm: bool = False,
+        members: PositiveInt = 1,
+        preset: Literal["default"] | None = None,
         optimizer: OptimizerName = None,
         schedule: ScheduleName = None,
         accumulate: PositiveInt = 1,

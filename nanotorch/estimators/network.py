@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import math
 import numbers
 import secrets
@@ -33,6 +34,7 @@ from nanotorch import Tensor, nn
 from nanotorch.backend.device import best_device
 from nanotorch.estimators.arguments import activation_name, check, hidden_widths, named
 from nanotorch.estimators.prepared import Array, Prepared, Rows, Shared
+from nanotorch.nn.modules.ensemble import Kind
 from nanotorch.ops.create.random import drawing_from
 from nanotorch.optim import Optimizer
 from nanotorch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau
@@ -45,6 +47,8 @@ from nanotorch.train.fit.random_numbers import seeds
 from nanotorch.train.fit.together import together
 from nanotorch.train.fit.training import Training
 from nanotorch.train.model.models import mlp
+from nanotorch.train.model.preset import preset
+from nanotorch.train.model.tabular import tabm
 from nanotorch.train.record.checkpoint import Checkpoint
 from nanotorch.train.terminal.blas_threads import blas_threads, worth_threads
 from nanotorch.utils.data import DataLoader, TensorDataset
@@ -144,8 +148,8 @@ class Network(BaseEstimator):
             raise
         if prepared.unfinished and not incremental:
             warnings.warn(
-                f"training ended at max_iter={self.max_iter} epochs while the {prepared.training.monitor} was still"
-                f" becoming better; {WHAT_THEN}",
+                f"training ended at max_iter={self._of('max_iter')} epochs while the {prepared.training.monitor} was"
+                f" still becoming better; {WHAT_THEN}",
                 ConvergenceWarning,
                 stacklevel=3,
             )
@@ -158,6 +162,12 @@ class Network(BaseEstimator):
         self._check_arguments()
         anew = self._begins_anew(incremental)
         rows = self._rows(X, y, sample_weight, classes, incremental, anew, shared)
+        if anew:
+            if incremental and self.preset is not None:
+                raise ValueError("a preset needs to see all rows at once: partial_fit does not support it")
+            self.preset_ = {} if self.preset is None else self._chosen_by_preset(rows)
+        if self._of("members") > 1 and self.batch_norm:
+            raise ValueError("batch_norm=True is of one network, and there are more members")
         if rows.weights is not None:
             # A row of weight 0 is no row: it takes no place in a batch.
             rows, shared = rows.taken(np.flatnonzero(rows.weights)), Shared()
@@ -182,12 +192,13 @@ class Network(BaseEstimator):
         """Build what is trained, as it stands at the beginning."""
         init_seed, dropout_seed, shuffle_seed, _ = seeds(seed, 4)
         shape = rows.features.shape[1], rows.outputs, str(train.device), self.dtype
-        form = *hidden_widths(self.hidden_layer_sizes), activation_name(self.activation)
-        kind = "begun", init_seed, shape, form, float(self.dropout), bool(self.batch_norm)
+        widths, members = hidden_widths(self._of("hidden_layer_sizes")), int(self._of("members"))
+        form = *widths, members, activation_name(self.activation)
+        kind = "begun", init_seed, shape, form, float(self._of("dropout")), bool(self.batch_norm)
 
         def begun() -> nn.Sequential:
             with drawing_from(torch.Generator().manual_seed(init_seed)):
-                model = self._model(rows.features.shape[1], rows.outputs).to(getattr(torch, self.dtype))
+                model = self._model(shape[0], rows.outputs, rows.out_activation).to(getattr(torch, self.dtype))
                 _initialise(model, 2.0 if self.activation == "logistic" else 6.0)
             return model.to(train.device)
 
@@ -202,7 +213,7 @@ class Network(BaseEstimator):
             self.loss_curve_: list[float] = []
             self.history_: list[dict[str, Any]] = []
             self.t_ = 0
-        epochs = int(self.max_iter)
+        epochs = int(self._of("max_iter"))
         if incremental and not anew and self._continuation is not None:
             training.load(self._saved())
             epochs = training.epoch + 1
@@ -253,7 +264,7 @@ class Network(BaseEstimator):
             "state": state,
             "training": None if training.average is None else _arrays(training.model.state_dict()),
         }
-        self.n_layers_ = len(hidden_widths(self.hidden_layer_sizes)) + 2
+        self.n_layers_ = len(hidden_widths(self._of("hidden_layer_sizes"))) + 2
         self.n_outputs_ = rows.outputs
         self.out_activation_ = rows.out_activation
         self.seed_ = prepared.seed
@@ -272,14 +283,52 @@ class Network(BaseEstimator):
             return int(self.random_state)
         return int(check_random_state(self.random_state).randint(2**32, dtype=np.uint64))
 
-    def _model(self, inputs: int, outputs: int) -> nn.Sequential:
-        return mlp(
+    def _of(self, name: str) -> Any:
+        """Return what an argument is: as it was given, or as the preset chose it when the weights began."""
+        return getattr(self, "preset_", {}).get(name, getattr(self, name))
+
+    def _chosen_by_preset(self, rows: Rows) -> dict[str, Any]:
+        """Return what the preset has for arguments that are as they are by default (Note [Preset])."""
+        task = {"softmax": "multiclass", "logistic": "binary", "identity": "regression"}[rows.out_activation]
+        sections = preset(len(rows.features), rows.features.shape[1], task)
+        model, optimizer, train = sections["model"], sections["optimizer"], sections["train"]
+        chosen = {
+            "hidden_layer_sizes": tuple(model["hidden"]),
+            "members": 1 if self.batch_norm else model["members"],
+            "dropout": model["dropout"],
+            "learning_rate_init": optimizer["lr"],
+            "optimizer": {key: optimizer[key] for key in ("name", "weight_decay")},
+            "schedule": sections["scheduler"],
+            "max_iter": train["epochs"],
+            "batch_size": train["batch_size"],
+            "n_iter_no_change": math.inf,
+        }
+        usual = {name: each.default for name, each in inspect.signature(type(self)).parameters.items()}
+        stated = {name for name in usual if not np.array_equal(getattr(self, name), usual[name])}
+        if stated & {"solver", "alpha"}:
+            del chosen["optimizer"]
+        if "learning_rate" in stated:
+            del chosen["schedule"]
+        return {name: value for name, value in chosen.items() if name not in stated}
+
+    def _model(self, inputs: int, outputs: int, out_activation: str) -> nn.Sequential:
+        widths, activation = hidden_widths(self._of("hidden_layer_sizes")), activation_name(self.activation)
+        dropout, members = float(self._of("dropout")), int(self._of("members"))
+        if members == 1:
+            return mlp(
+                inputs, outputs, hidden=widths, activation=activation, dropout=dropout, batch_norm=bool(self.batch_norm)
+            )
+        kind: Kind = {"softmax": "multiclass", "logistic": "binary"}.get(out_activation, "values")  # type: ignore[assignment]
+        return tabm(
             inputs,
             outputs,
-            hidden=hidden_widths(self.hidden_layer_sizes),
-            activation=activation_name(self.activation),
-            dropout=float(self.dropout),
-            batch_norm=bool(self.batch_norm),
+            kind=kind,
+            members=members,
+            hidden=widths,
+            activation=activation,
+            dropout=dropout,
+            embedding="none",
+            shared=False,
         )
 
     def _options(self, epochs: int) -> FitOptions:
@@ -287,7 +336,7 @@ class Network(BaseEstimator):
         return FitOptions(epochs=epochs, accumulate=int(self.accumulate), clip_norm=norm, clip_value=value)
 
     def _rows_of_a_batch(self, train: Part) -> int:
-        return min(200 if self.batch_size == "auto" else int(self.batch_size), len(train))
+        return min(200 if self._of("batch_size") == "auto" else int(self._of("batch_size")), len(train))
 
     def _loader(self, train: Part, generator: torch.Generator) -> DataLoader[Any]:
         size = self._rows_of_a_batch(train)
@@ -308,17 +357,18 @@ class Network(BaseEstimator):
         accumulate, rows = int(self.accumulate), len(train)
         optimizer = self._optimizer(model, mean_weight * min(self._rows_of_a_batch(train) * accumulate, rows))
         scheduler, interval = self._scheduler(optimizer, rows, math.ceil(len(loader) / accumulate))
-        patient = incremental or self.n_iter_no_change == math.inf
+        criterion = self._criterion("none" if weighted else "sum").to(next(model.parameters()).device)
+        patient = incremental or self._of("n_iter_no_change") == math.inf
         return Training(
             model,
-            self._criterion("none" if weighted else "sum").to(next(model.parameters()).device),
+            nn.LossOfMembers(criterion) if self._of("members") > 1 else criterion,
             optimizer,
             generators[0],
             train.meter(),
             scheduler,
             interval,
             monitor=self._monitor if self.early_stopping else "loss",
-            patience=None if patient or self.learning_rate == "adaptive" else int(self.n_iter_no_change) + 1,
+            patience=None if patient or self.learning_rate == "adaptive" else int(self._of("n_iter_no_change")) + 1,
             tol=float(self.tol),
             average=None if self.ema is None else MovingAverage(model, float(self.ema)),
             generator=generators[1],
@@ -328,10 +378,10 @@ class Network(BaseEstimator):
         """Return the optimizer; `alpha` penalises weights, not biases, as scikit-learn does:
         in the mean of a batch's loss.
         """
-        rate, decay = float(self.learning_rate_init), float(self.alpha) / weight_of_step
+        rate, decay = float(self._of("learning_rate_init")), float(self.alpha) / weight_of_step
         arguments: dict[str, Any]
-        if self.optimizer is not None:
-            name, given = named("optimizer", self.optimizer, OPTIMIZERS)
+        if self._of("optimizer") is not None:
+            name, given = named("optimizer", self._of("optimizer"), OPTIMIZERS)
             arguments = {"lr": rate, **given}
         elif self.solver == "adam":
             name = "Adam"
@@ -357,22 +407,22 @@ class Network(BaseEstimator):
             power = float(self.power_t)
             return LambdaLR(optimizer, lambda epoch: 1.0 / (epoch * rows + 1) ** power), "epoch"
         if self.learning_rate == "adaptive":
-            patience = 10**9 if self.n_iter_no_change == math.inf else int(self.n_iter_no_change)
+            patience = 10**9 if self._of("n_iter_no_change") == math.inf else int(self._of("n_iter_no_change"))
             tolerance = float(self.tol)
             return (
                 ReduceLROnPlateau(optimizer, factor=0.2, patience=patience, threshold=tolerance, threshold_mode="abs"),
                 "epoch",
             )
-        if self.schedule is None:
+        if self._of("schedule") is None:
             return None, "never"
-        name, arguments = named("schedule", self.schedule, SCHEDULERS)
+        name, arguments = named("schedule", self._of("schedule"), SCHEDULERS)
         interval = arguments.pop("interval", "epoch")
         if interval not in ("epoch", "step"):
             raise ValueError(f"schedule: interval is 'epoch' or 'step', got {interval!r}")
         make = SCHEDULERS.get(name)
-        length = int(self.max_iter) * (steps_per_epoch if interval == "step" else 1)
+        length = int(self._of("max_iter")) * (steps_per_epoch if interval == "step" else 1)
         if make is OneCycleLR:
-            arguments.setdefault("max_lr", float(self.learning_rate_init))
+            arguments.setdefault("max_lr", float(self._of("learning_rate_init")))
         return make(optimizer, **SCHEDULERS.lasting(name, arguments, length)), interval
 
     def _part(self, which: str, rows: Rows, device: torch.device, shared: Shared) -> Part:
@@ -420,7 +470,7 @@ class Network(BaseEstimator):
 
         def made() -> nn.Module:
             with drawing_from(torch.Generator()):
-                return self._model(X.shape[1], self.n_outputs_).double().to(device).eval()
+                return self._model(X.shape[1], self.n_outputs_, self.out_activation_).double().to(device).eval()
 
         model = shared.once(form, made)
         model.load_state_dict({name: torch.tensor(array) for name, array in self.weights_.items()})
@@ -444,6 +494,8 @@ class Network(BaseEstimator):
     def _linear_weights(self) -> list[tuple[str, Array]]:
         if not hasattr(self, "weights_"):
             raise NotFittedError(f"this {type(self).__name__} has no weights yet: call fit first")
+        if self._of("members") > 1:
+            raise AttributeError("coefs_ and intercepts_ are of one network, and this is of several: see weights_")
         return [(name, array) for name, array in self.weights_.items() if array.ndim == 2]
 
 

@@ -80,6 +80,8 @@ class MLPRegressor(RegressorMixin, Network):
         n_iter_no_change: Patience = 10,
         dropout: DropoutRate = 0.0,
         batch_norm: bool = False,
+        members: PositiveInt = 1,
+        preset: Literal["default"] | None = None,
         optimizer: OptimizerName = None,
         schedule: ScheduleName = None,
         accumulate: PositiveInt = 1,

@@ -9,10 +9,10 @@ import pytest
 
 from nanotorch.train.cli.train import main as train
 from nanotorch.train.config.loading import loads, read_resolved, resolved
-from nanotorch.train.config.preset import preset
 from nanotorch.train.config.sections import Config
 from nanotorch.train.config.strict_yaml import ConfigError
 from nanotorch.train.data.table import DataError
+from nanotorch.train.model.preset import preset
 
 
 def config(more: str = "", data: str = "", *overrides: str) -> Config:

@@ -243,11 +243,7 @@ def test_the_target_of_a_regression_in_large_units(tmp_path: Path) -> None:
             "dead and saturated units",
             "optimizer.lr=0.3, or model.init=xavier_uniform",
         ),
-        (
-            ["optimizer.lr=3", "model.hidden=[30, 30]"],
-            "dead and saturated units",
-            "optimizer.lr=0.0",
-        ),
+        (["optimizer.lr=3", "model.hidden=[30, 30]"], "dead and saturated units", "optimizer.lr=0.0"),
     ],
 )
 def test_faults_of_training(tmp_path: Path, overrides: list[str], check: str, change: str) -> None:

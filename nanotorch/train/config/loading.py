@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from nanotorch.train.config.joint_checks import check_all
-from nanotorch.train.config.preset import take_preset
 from nanotorch.train.config.sections import Config, NamedSection
 from nanotorch.train.config.strict_yaml import (
     LARGEST_TEXT,
@@ -29,6 +28,7 @@ from nanotorch.train.config.strict_yaml import (
 )
 from nanotorch.train.config.sweep_axes import flatten
 from nanotorch.train.config.sweep_checks import check_sweep
+from nanotorch.train.config.take_preset import take_preset
 from nanotorch.train.config.value_checks import Check
 from nanotorch.utils.files import open_own
 

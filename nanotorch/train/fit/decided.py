@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotorch.train.config.loading import with_training
-from nanotorch.train.config.preset import usual_batch_size, usual_epochs
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data.split import without_rare
 from nanotorch.train.data.table import Table
 from nanotorch.train.fit.prepare import Data, load, prepare
+from nanotorch.train.model.preset import usual_batch_size, usual_epochs
 
 UNEVEN = 3  # times as many rows of one class as of another
 
