@@ -102,6 +102,7 @@ class Reachable:
         kinds: objects of the user's classes, each with its class.
         held: plain arrays, and
         large: the ids of those that are told apart by their identity alone.
+        counted: the ids of containers that are told apart by their length alone.
         functions: of the user, each with its code and its defaults.
         orders: dictionaries, each with its keys.
         sizes: dictionaries of attributes of which only some count: one that comes may hide one of the class.
@@ -140,6 +141,7 @@ class Reachable:
         self.kinds: list[tuple[Any, type, Mapping[str, Any]]] = []
         self.held: list[np.ndarray[Any, Any]] = []
         self.large: set[int] = set()
+        self.counted: list[int] = []
         self._of_library: set[int] = set()
         self._of_tensors: set[int] = set()
         self.functions: list[tuple[Any, ...]] = []
@@ -274,6 +276,8 @@ class Reachable:
 
     def _buffer(self, path: str, buffer: Any) -> Parts:
         content = bytes(buffer) if len(buffer) <= MANY else b""
+        if len(buffer) > MANY:
+            self.counted.append(id(buffer))
         self.fingerprint[path] = id(buffer), len(buffer), content
         self.buffers.append((buffer, content))
         return ()
@@ -344,6 +348,7 @@ class Reachable:
             self.slots.append((value, "default_factory"))
             yield "default_factory", value.default_factory
         if len(value) > MANY:
+            self.counted.append(id(value))
             return
         if isinstance(value, dict):
             self.orders.append((value, [*value]))

@@ -176,7 +176,7 @@ def test_a_model_leaves_and_the_others_go_on() -> None:
     assert [group._recorded for _, group in sweep.groups] == [1]
 
 
-def test_a_proven_program_is_recorded_once_and_checked_with_every_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proven_program_is_recorded_once_and_checked_with_two_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(captured, "PROVEN", {})
     counts = {"recorded": 0, "tried": 0}
 
@@ -206,7 +206,34 @@ def test_a_proven_program_is_recorded_once_and_checked_with_every_model(monkeypa
             assert each[-len(left) :] == left
         found.append(dict(counts))
     # Once for each model with the first program; the second one, of fewer rows, has the same in its places.
-    assert found == [{"recorded": 4, "tried": MODELS + 1}, {"recorded": 2, "tried": MODELS + 1}]
+    assert found == [{"recorded": 4, "tried": MODELS + 1}, {"recorded": 2, "tried": 2 + 1}]
+
+
+@pytest.mark.parametrize("what", ["memory", "a long list"])
+def test_a_proven_program_is_no_proof_for_a_model_that_is_otherwise(what: str) -> None:
+    def made(other: bool) -> list[Callable[[], Any]]:
+        return [of_pair(number, what if other and number == MODELS - 1 else "") for number in range(MODELS)]
+
+    def of_pair(number: int, otherwise: str) -> Callable[[], Any]:
+        array = np.full(6, number, "f4")
+        written = torch.from_numpy(array[:3])
+        read = torch.from_numpy(array[:3] if otherwise == "memory" else array[:3].copy())
+        weights = [2.0] * 5_000 + [3.0 if otherwise == "a long list" else 2.0] * 5_001
+
+        def step() -> Any:
+            before = read * weights[-1]
+            written.add_(1.0)
+            return before.sum(), (read * weights[-1]).sum()
+
+        return step
+
+    for other in (False, True):
+        sweep = torch.compile.sweep(made(other), backend="table")
+        for _ in range(3):
+            found = sweep()
+        alone = [[step() for _ in range(3)][-1] for step in made(other)]
+        assert [part.numpy().tolist() for part in found] == [[float(each[k]) for each in alone] for k in range(2)]
+        assert [numbers for numbers, _ in sweep.groups] == ([[0, 1], [2]] if other else [[0, 1, 2]])
 
 
 def test_a_step_that_no_table_takes_whole_runs_as_numpy_or_is_refused() -> None:

@@ -20,7 +20,7 @@ from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.recording import Recording, taken_apart
 from nanotorch.capture.sweep.batched_step import BatchedStep, State, Walks
 from nanotorch.capture.sweep.constants import constants, has_several, put_in, skeleton
-from nanotorch.capture.sweep.likeness import alike, equal, floats
+from nanotorch.capture.sweep.likeness import alike, begun, equal, floats, stand_for_each_other
 from nanotorch.capture.sweep.models import Models
 from nanotorch.capture.sweep.passes import Passes, Turn, prepared
 from nanotorch.capture.sweep.stacked import Rows, leave, stack, unstack
@@ -143,7 +143,8 @@ class Group(Compiled):
 
     def _record(self, call: Call, programs: list[Any]) -> Any:
         """Record the first step; the others run as ever, unless what they are is sure. Ahead of a call it is recorded a
-        second time before they do, unless its program is proven.
+        second time before they do, unless its program is proven: then one of them runs, to be compared (Note [Programs
+        that are known]).
         """
         reaches, sure = self._found, self._sure
         if self.split is None and not sure:
@@ -153,10 +154,11 @@ class Group(Compiled):
             return self.function(*call.args, **call.kwargs)
         if self.backend == "numpy":
             stack(reaches, self._rows, self.shared)
-        before = State(reaches)
+        before, states = State(reaches), begun(reaches[0])
         recording, result = self._recorded_first(call)
         if recording is None:
             return result
+        tried = len(self.steps)
         axes, *args = call.args
         apart = [arg for arg, axis in zip(args, axes, strict=True) if axis is not None]
         shared = [not any(tensor is arg for arg in apart) for tensor in call.tensors]
@@ -172,6 +174,8 @@ class Group(Compiled):
                     recording, result = self._recorded_first(call)
                     if recording is None:
                         return result
+                if first.proven and begun(reaches[0]) == states and stand_for_each_other(reaches, before.arrays):
+                    tried = min(tried, 2)
                 if first.proven or agree(first, recording):
                     known = first
                     self._add(known, programs)
@@ -186,7 +190,7 @@ class Group(Compiled):
         if models is not None and known is None:
             self._add(kind(recording, self._because, shared), programs)
         elif models is not None:
-            each = None if sure else self._others(call, recording, results)
+            each = None if sure else self._others(call, recording, results, tried)
             if each is not None:
                 put_in(models.program, each)
             if self.split is not None:
@@ -197,7 +201,8 @@ class Group(Compiled):
             except CaptureError as error:
                 self._see_to(error, call, programs)
         if not sure or call.key in self._as_ever:
-            results += [self._step(k, *call.args, **call.kwargs) for k in range(len(results), len(self.steps))]
+            left = range(len(results), len(self.steps) if call.key in self._as_ever else tried)
+            results += [self._step(k, *call.args, **call.kwargs) for k in left]
         return results
 
     def _see_to(self, error: CaptureError, call: Call, programs: list[Any]) -> None:
@@ -257,12 +262,13 @@ class Group(Compiled):
             turns.append(Turn(known, place, count, size))
         return prepared(turns, arrays, rows, numbers, watched)
 
-    def _others(self, call: Call, recording: Recording, results: list[Any]) -> list[list[float]] | None:
-        """Take the other steps, and record one for each set of floats (Note [Constants of models]); add what they
-        return, and give the constants of all, None where they are no constants of one program.
+    def _others(self, call: Call, recording: Recording, results: list[Any], count: int) -> list[list[float]] | None:
+        """Take the steps of the other models, of `count` with the first, and record one for each set of floats (Note
+        [Constants of models]); add what they return, and give the constants of all, None where they are no constants of
+        one program.
         """
         known = {floats(self._found[0]): (skeleton(recording.program), constants(recording.program))}
-        for number in range(1, len(self.steps)):
+        for number in range(1, count):
             found = floats(self._found[number])
             other = None if found in known else self._recorded_also(call, number)
             results.append(self._step(number, *call.args, **call.kwargs) if other is None else other.result)

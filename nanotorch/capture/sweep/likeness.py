@@ -10,6 +10,15 @@ models, or the steps fall apart again (Note [Constants of models]).
 
 Walks of like steps meet like things in the same order: what one step finds stands for what another one finds at the
 same place in the walk. Where that is not certain, as in a set, which has no order, a step is like itself alone.
+
+Note [Programs that are known]
+~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
+A program is a function of what its step finds: that is what its guards rest on from call to call, and what a walk
+cannot see is refused. So it is from model to model: where the program of one of many like steps is proven, their floats
+are the same to the last bit, and their arrays share memory with each other in the same way, what the others would
+record is known, and one of them alone takes its step, to be compared. What counts differently for each, as the rate of
+learning, is a number of the call, and is asked of each model. Of others (Note [Constants of models]), and of those that
+find other containers that are told apart by their length alone, all take their steps, and each is compared.
 """
 
 from __future__ import annotations
@@ -21,6 +30,7 @@ import numpy as np
 
 from nanotorch.autograd.graph.node import Node
 from nanotorch.autograd.graph.tensor import Tensor
+from nanotorch.backend.numpy_backend import owner
 from nanotorch.capture.effects import array_of
 from nanotorch.capture.memory import PLAIN, Reachable
 from nanotorch.capture.program import steps
@@ -74,6 +84,21 @@ def alike(reaches: Sequence[Reachable], begun: bool = True) -> list[list[int]]:
     return equal(
         [(number if unordered[number] else None, signature(reach, begun)) for number, reach in enumerate(reaches)]
     )
+
+
+def stand_for_each_other(reaches: Sequence[Reachable], arrays: Sequence[Sequence[Any]]) -> bool:
+    """Return whether what one of several like steps does is what all of them do (Note [Programs that are known]).
+
+    Args:
+        reaches: what they find.
+        arrays: of each the arrays, in one order.
+    """
+    sharing: list[Any] = []
+    for reach, of in zip(reaches, arrays, strict=True):
+        memory: dict[int, int] = {}
+        places = [memory.setdefault(id(owner(array)), place) for place, array in enumerate(of)]
+        sharing.append((floats(reach), reach.counted, places))
+    return all([each == sharing[0] for each in sharing])
 
 
 def begun(reach: Reachable) -> int:
