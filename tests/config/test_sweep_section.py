@@ -511,3 +511,36 @@ sweep: {{data.drop: [[], [a]]}}
         {"data.drop": []},
         {"data.drop": ["a"]},
     ]
+
+
+PEAK = """name: t
+data: {name: iris}
+model: {hidden: [4]}
+loss: {name: CrossEntropyLoss}
+optimizer: {name: SGD, lr: 0.1}
+scheduler: {name: SCHEDULE}
+train: {epochs: 2, batch_size: 16}
+sweep: {SWEEP}
+"""
+
+
+@pytest.mark.parametrize(
+    "schedule", ["OneCycleLR, max_lr: 0.1", "CyclicLR, base_lr: 0.01, max_lr: 0.1, step_size_up: 4, interval: step"]
+)
+@pytest.mark.parametrize(
+    "swept",
+    [
+        "optimizer.lr: [1e-3, 1e-2]",
+        "trials: 3, optimizer.lr: {loguniform: [1e-4, 1e-1]}",
+        "optimizer: [{name: SGD, lr: 0.1}, {name: SGD, lr: 0.2}]",
+        "optimizer.lr: [0.1, 0.2], optimizer.momentum: [0.5, 0.9]",
+    ],
+)
+def test_a_rate_beside_a_stated_peak_is_not_swept(schedule: str, swept: str) -> None:
+    """The schedule takes its own rates, and trials would be the same training."""
+    text = PEAK.replace("SCHEDULE", schedule)
+    with pytest.raises(ConfigError, match=r"as scheduler.max_lr states the rates: sweep that instead, or leave it out"):
+        loads(text.replace("SWEEP", swept))
+    for fine in ("scheduler.max_lr: [0.1, 0.2]", "optimizer.momentum: [0.5, 0.9]"):
+        assert loads(text.replace("SWEEP", fine)).sweep is not None
+    assert loads(text.replace(schedule, "OneCycleLR").replace("SWEEP", swept)).sweep is not None

@@ -530,6 +530,20 @@ def test_the_first_mistake_of_every_column_of_new_rows(
     )
 
 
+def test_mistakes_in_new_rows_name_options(
+    written: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = written("a,y\n" + "".join(f"{k / 8},{k % 2}\n" for k in range(40)))
+    config = written(config_of(f"file: {rows}, target: y"), "c.yaml")
+    assert train([config, "--output", str(tmp_path / "run"), "--quiet"]) == 0
+    capsys.readouterr()
+    new = written('a,y\n"1,250",0\n2,1\n', "new.csv")
+    for command in ([predict, "--output", "-"], [evaluate]):
+        assert command[0]([str(tmp_path / "run"), "--input", new, *command[1:]]) == 1
+        said = capsys.readouterr().err
+        assert "1.25 with --decimal ','" in said and "1250 with --thousands ','" in said and "data." not in said
+
+
 def test_a_column_is_not_called_as_a_part_of_another(written: Callable[[str], str]) -> None:
     path = written("when: year,when,y\n" + "".join(f"{row},{2000 + row}-01-01,{row}.5\n" for row in range(9)))
     with pytest.raises(DataError, match=r"column 'when: year' is called as what the model sees of column 'when'; rena"):

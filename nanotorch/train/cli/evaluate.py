@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nanotorch.train.terminal.command import note, path_option, run_command
-from nanotorch.train.terminal.reading_options import add_reading_options, reading_options
+from nanotorch.train.terminal.reading_options import add_reading_options, reading_options, told_as_options
 
 EPILOG = """\
 examples:
@@ -74,11 +74,11 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.input is None and written_as:
         raise UsageError(f"--{next(iter(written_as)).replace('_', '-')} says how --input is written, and there is none")
     run = load_told(options.run, options.checkpoint, options.device)
-    found = (
-        score(run, options.part)
-        if options.input is None
-        else score_rows(run, options.input, options.target, written_as)
-    )
+    if options.input is None:
+        found = score(run, options.part)
+    else:
+        with told_as_options():
+            found = score_rows(run, options.input, options.target, written_as)
     for text in found.notes:
         note(text)
     if options.json:

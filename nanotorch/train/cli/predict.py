@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from nanotorch.train.terminal.command import note, path_option, run_command
-from nanotorch.train.terminal.reading_options import add_reading_options, reading_options
+from nanotorch.train.terminal.reading_options import add_reading_options, reading_options, told_as_options
 
 EPILOG = """\
 examples:
@@ -88,16 +88,18 @@ def _predict(options: argparse.Namespace) -> None:
     from nanotorch.train.use.loaded_run import load_told
     from nanotorch.train.use.prediction import predict_file
 
-    done = predict_file(
-        load_told(options.run, options.checkpoint),
-        options.input,
-        options.output,
-        options.keep,
-        options.quote_formulas,
-        reading_options(options),
-        options.interval,
-        options.spread,
-    )
+    run = load_told(options.run, options.checkpoint)
+    with told_as_options():
+        done = predict_file(
+            run,
+            options.input,
+            options.output,
+            options.keep,
+            options.quote_formulas,
+            reading_options(options),
+            options.interval,
+            options.spread,
+        )
     for text in done.notes:
         note(text)
     if options.output != "-":

@@ -17,6 +17,7 @@ from nanotorch.train.terminal.text_report import MOST_PROBLEMS
 
 OTHER_DATA = "the trials would be of other data, and their scores could not be compared"
 NO_RESULT = "it does not change what a trial computes"
+NO_RATE = ", as scheduler.max_lr states the rates: sweep that instead, or leave it out of OneCycleLR's keys"
 FIXED = {
     "name": "a sweep has one name, and every trial a directory of its own in it",
     "output": "all trials are in the directory of the sweep",
@@ -188,6 +189,10 @@ class _Trials:
                 first = alike.setdefault(config.model_dump_json(), nodes)
                 if first is not nodes:
                     self._report_twice(nodes, first)
+                elif _has_peak(config):
+                    first = alike.setdefault(config.model_dump_json(exclude={"optimizer": {"lr"}}), nodes)
+                    if first is not nodes:
+                        self._report_twice(nodes, first, NO_RATE)
             if len(self.problems) > MOST_PROBLEMS:
                 break
         return made, self.problems
@@ -221,13 +226,12 @@ class _Trials:
     def _given(self, nodes: tuple[Node, ...]) -> dict[str, Any]:
         return {axis.key: node.plain() for axis, node in zip(self.axes, nodes, strict=True)}
 
-    def _report_twice(self, nodes: tuple[Node, ...], first: tuple[Node, ...]) -> None:
+    def _report_twice(self, nodes: tuple[Node, ...], first: tuple[Node, ...], why: str = "") -> None:
         """Report a trial whose config is that of another one, where its values are others."""
         differing = [index for index, (one, other) in enumerate(zip(nodes, first, strict=True)) if one is not other]
         key, mark = self.axes[differing[0]].key, nodes[differing[0]].mark
-        message = (
-            f"the trial with {_listed(self._given(nodes))} has the config of that with {_listed(self._given(first))}"
-        )
+        given, other = _listed(self._given(nodes)), _listed(self._given(first))
+        message = f"the trial with {given} has the config of that with {other}{why}"
         if (mark, key) not in self.seen:
             self.seen.add((mark, key))
             self.problems.append(Problem(mark, f"sweep.{key}", message))
@@ -249,6 +253,11 @@ class _Trials:
         elif message.startswith("expected int") and problem.mark in self.bounds:
             message += "; randint and lograndint draw whole numbers"
         self.problems.append(Problem(problem.mark, problem.key, message))
+
+
+def _has_peak(config: Config) -> bool:
+    """Return whether the schedule states its own peak, beside which the optimizer's rate counts for nothing."""
+    return config.scheduler is not None and config.scheduler.arguments.get("max_lr") is not None
 
 
 def _listed(values: Mapping[str, Any]) -> str:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 EXPLAINED = "if not as the table of the run"
+KEYS = ("separator", "encoding", "decimal", "thousands", "sheet", "skip_rows", "names", "header")
 
 
 def add_reading_options(parser: argparse.ArgumentParser) -> None:
@@ -23,9 +27,37 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
 
 def reading_options(options: argparse.Namespace) -> dict[str, Any]:
     """Return those that were given, by the keys of `data`; names of the file and of the run are never mixed."""
-    keys = ("separator", "encoding", "decimal", "thousands", "sheet", "skip_rows", "names", "header")
-    given = {key: getattr(options, key) for key in keys if getattr(options, key) is not None}
+    given = {key: getattr(options, key) for key in KEYS if getattr(options, key) is not None}
     return ({"names": ()} if given.get("header") else {}) | ({"header": None} if "names" in given else {}) | given
+
+
+@contextmanager
+def told_as_options() -> Iterator[None]:
+    """Within `with`, have errors name these options in place of the keys of `data`."""
+    try:
+        yield
+    except ValueError as error:
+        if error.args and isinstance(error.args[0], str):
+            error.args = (as_options(error.args[0]), *error.args[1:])
+        raise
+
+
+def as_options(message: str) -> str:
+    """Return a message with options in place of the keys of `data` that they stand for.
+
+    >>> as_options("1250 with data.thousands: ',' and 1.25 with data.decimal: ','; not data.drop")
+    "1250 with --thousands ',' and 1.25 with --decimal ','; not data.drop"
+    >>> as_options("set data.header: false, data.thousands: null")
+    'set --no-header, no --thousands'
+    """
+
+    def option(found: re.Match[str]) -> str:
+        name, value = f"--{found['key'].replace('_', '-')}", found["value"]
+        words = {"true": name, "false": f"--no-{name[2:]}", "null": f"no {name}", None: name}
+        return words.get(value, f"{name} {value}")
+
+    value = r"'[^']*'|\"[^\"]*\"|true|false|null|auto"
+    return re.sub(rf"\bdata\.(?P<key>{'|'.join(KEYS)})\b(?:: (?P<value>{value}))?", option, message)
 
 
 def _count(text: str) -> int:
