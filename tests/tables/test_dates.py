@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 
 from nanotorch.train.cli.evaluate import main as evaluate
 from nanotorch.train.cli.predict import main as predict
+from nanotorch.train.data.columns import dates
 from nanotorch.train.data.columns.dates import PARTS, Dates, parts_of, read
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.table import DataError, TableError
@@ -363,3 +365,73 @@ def test_dates_of_other_libraries() -> None:
     with pytest.raises(DataError):
         dates.stamps(aware, frozenset(), str)
     assert issubclass(TableError, DataError)
+
+
+# ------------------------------------------------------------ many at once
+
+WRITTEN = {
+    "day.month.year": "{d:02}.{m:02}.{y:04}{t}",
+    "day/month/year": "{d:02}/{m:02}/{y:04}{t}",
+    "month/day/year": "{m:02}-{d:02}-{y:04}{t}",
+    "year-month-day": "{y:04}-{m:02}-{d:02}{t}{o}",
+}
+TIMES = ("", " 00:00", "T23:59:59", " 12:30:01.5", " 07:08:09.123456")
+OFFSETS = ("+02:00", "-11:30", "+00:00", "+23:59")
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_dates_read_at_once_are_those_read_one_by_one(form: str, data: st.DataObject) -> None:
+    """Where not all can be read at once, nothing is; the oracle reads every text alone."""
+    utc = form == "year-month-day"
+    lists = st.lists(
+        st.tuples(
+            st.integers(1, 31), st.integers(1, 12), st.sampled_from([1, 1582, 1900, 1969, 2000, 2024, 9999]),
+            st.sampled_from(TIMES[1:] if utc else TIMES), st.sampled_from(OFFSETS), st.booleans(),
+        ), min_size=1, max_size=12,
+    )  # fmt: skip
+    texts = [
+        None if lacks and row else WRITTEN[form].format(d=d, m=m, y=y, t=t, o=o)
+        for row, (d, m, y, t, o, lacks) in enumerate(data.draw(lists))
+    ]
+    alone = [None if text is None else dates.read(text, form) for text in texts]
+    found = dates._stamps_at_once(texts, form, utc)
+    if any(text is not None and stamp is None for text, stamp in zip(texts, alone, strict=True)):
+        assert found is None
+        return
+    assert found is not None
+    for stamp, one in zip(found, alone, strict=True):
+        assert np.isnat(stamp) if one is None else stamp == dates._stamp(one)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1.2.2020",
+        "01/02-2020",
+        "01.02.2020 1:30 PM",
+        "\N{ARABIC-INDIC DIGIT ZERO}1.02.2020",
+        "01.02.2020\n",
+        "01.02.20200",
+    ],
+)
+def test_dates_in_further_spellings_are_not_read_at_once(text: str) -> None:
+    for form in WRITTEN:
+        for utc in (False, True):
+            assert dates._stamps_at_once(["01.02.2020", text], form, utc) is None
+
+
+def test_parts_of_dates_of_an_exported_file_are_those_of_training(tmp_path: Path) -> None:
+    """The file has a program of its own for them: both agree on dates of every kind."""
+    generator = np.random.default_rng(0)
+    stamps = generator.integers(-(2**55), 2**57, 400).astype("datetime64[us]")
+    stamps[:6] = np.array(["0001-01-01", "1969-12-31T23:59:59.999999", "1970-01-01", "2000-02-29", "2100-03-01",
+                           "9999-12-31T23:59:59.999999"], "datetime64[us]")  # fmt: skip
+    texts = np.datetime_as_string(stamps).tolist()
+    names = {"DATES": {"when": (False, PARTS)}, "PATTERNS": dates.PLAIN, "MISSING": [""], "DAY": dates.DAY,
+             "np": np, "re": re}  # fmt: skip
+    exec(python_export.DATES, names)
+    found = names["with_parts_of_dates"]({"when": [*texts, None]})  # type: ignore[operator]
+    for part, expected in zip(PARTS, parts_of(np.r_[stamps, np.datetime64("NaT")]), strict=True):
+        np.testing.assert_array_equal(np.array(found[f"when: {part}"], float), expected)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from nanotorch.train.cli.evaluate import main as evaluate
 from nanotorch.train.cli.predict import main as predict
+from nanotorch.train.data.columns import hashed_texts
 from nanotorch.train.data.columns.hashed_texts import WIDTH, hashed, hashed_columns
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.table import DataError
@@ -82,3 +84,19 @@ def test_a_run_on_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     for export in (onnx_export.save, python_export.save):
         with pytest.raises(ExportError, match=r"this model takes free text \('review'\), for which there"):
             export(loaded, tmp_path / "m")
+
+
+def test_many_words_are_hashed_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oracle counts word by word, and more words come than are remembered."""
+    monkeypatch.setattr(hashed_texts, "MOST_REMEMBERED", 7)
+    generator = np.random.default_rng(0)
+    texts = [" ".join(f"w{n}" for n in generator.integers(0, 40, generator.integers(0, 12))) for _ in range(200)]
+    expected = np.zeros((200, WIDTH))
+    for row, text in enumerate(texts):
+        words = text.split()
+        for one in words + [f"{a} {b}" for a, b in pairwise(words)]:
+            code = zlib.crc32(one.encode())
+            expected[row, code % WIDTH] += 1 if code >= 2**31 else -1
+    length = np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(hashed(np.array([*texts, None], object))[:-1], expected / np.maximum(length, 1e-300))
+    assert hashed([]).shape == (0, WIDTH)

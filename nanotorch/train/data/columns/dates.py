@@ -57,6 +57,12 @@ PATTERNS["hour:minute"] = re.compile(_TIME)
 _PLAIN_DATE, _PLAIN_TIME = "(?!0000)[0-9]{4}-[0-9]{2}-[0-9]{2}", "[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,6})?)?"
 PLAIN = {False: f"{_PLAIN_DATE}({_PLAIN_TIME})?", True: f"{_PLAIN_DATE}{_PLAIN_TIME}Z"}
 """What NumPy reads of dates without an offset, and of those in UTC."""
+_OFFSET = "[+-]([01][0-9]|2[0-3]):[0-5][0-9]"
+_REWRITTEN = {  # dates of two digits, and what they are in the order that NumPy reads
+    "day.month.year": (r"([0-9]{2})([.])([0-9]{2})[.]([0-9]{4})", r"\4-\3-\1"),
+    "day/month/year": (r"([0-9]{2})([-/])([0-9]{2})\2([0-9]{4})", r"\4-\3-\1"),
+    "month/day/year": (r"([0-9]{2})([-/])([0-9]{2})\2([0-9]{4})", r"\4-\1-\3"),
+}
 Part = Literal[
     "year", "month (sin)", "month (cos)", "weekday (sin)", "weekday (cos)", "hour (sin)", "hour (cos)", "elapsed (days)"
 ]
@@ -95,6 +101,7 @@ class Dates:
         texts = [None if (text := _text(value)) in missing else text for value in column.tolist()]
         iso_too = self.form in PATTERNS or "%Y-" not in self.form  # which reads such a text in another way
         at_once = _stamps_of_plain(texts, self.utc) if iso_too else None
+        at_once = _stamps_at_once(texts, self.form, self.utc) if at_once is None else at_once
         if at_once is not None:
             return at_once
         found: dict[str | None, np.datetime64] = {None: np.datetime64("NaT")}
@@ -139,6 +146,41 @@ def _stamps_of_plain(texts: Sequence[str | None], utc: bool) -> Stamps | None:
         return np.array(["NaT" if text is None else text.removesuffix("Z") for text in texts], "datetime64[us]")
     except ValueError:  # 31 February
         return None
+
+
+def _stamps_at_once(texts: Sequence[str | None], form: str, utc: bool) -> Stamps | None:
+    """Return texts of another form as stamps by NumPy, if all are written with two digits or one kind of offset."""
+    there = [text for text in texts if text is not None]
+    if form == ISO and utc:
+        plain, before = re.compile(f"{_PLAIN_DATE}{_PLAIN_TIME}{_OFFSET}"), [text[:-6] for text in there]
+        if not all(map(plain.fullmatch, there)):
+            return None
+        minutes = {after: _minutes(after) for after in {text[-6:] for text in there}}
+        stamps = _stamps_of_plain(before, False)
+        if stamps is None:
+            return None
+        stamps = stamps - np.array([minutes[text[-6:]] for text in there], "timedelta64[m]")
+        years = stamps.astype("datetime64[Y]").astype(np.int64) + 1970
+        if len(years) and not (years.min() >= datetime.MINYEAR and years.max() <= datetime.MAXYEAR):
+            return None
+    elif form in _REWRITTEN and not utc:
+        date, order = _REWRITTEN[form]
+        pattern = re.compile(rf"^{date}((?:{_PLAIN_TIME})?)$", re.MULTILINE)
+        rewritten, count = pattern.subn(rf"{order}\5", "\n".join(there))
+        if count != len(there) or rewritten.count("\n") != max(0, count - 1):
+            return None
+        stamps = _stamps_of_plain(rewritten.split("\n") if there else [], False)
+        if stamps is None:
+            return None
+    else:
+        return None
+    found = np.full(len(texts), np.datetime64("NaT"), "datetime64[us]")
+    found[[text is not None for text in texts]] = stamps
+    return found
+
+
+def _minutes(offset: str) -> int:
+    return (int(offset[1:3]) * 60 + int(offset[4:])) * (-1 if offset[0] == "-" else 1)
 
 
 def _stamp(stamp: datetime.datetime) -> np.datetime64:
@@ -214,8 +256,8 @@ def dates_of(whole: Columns, name: str, form: str = "auto", stated: bool = False
         if counts and form in ("auto", ISO) and _stamps_of_plain(list(counts), utc) is not None:
             return Dates(ISO, utc)
     forms = list(PATTERNS) if form == "auto" else [form]
-    able = [each for each in forms if all(read(text, each) is not None for text in counts)] if counts else []
-    if len({tuple(read(text, each) for text in counts) for each in able}) > 1:
+    able = [each for each in forms if _reads_all(list(counts), each)] if counts else []
+    if len(able) > 1 and len({tuple(read(text, each) for text in counts) for each in able}) > 1:
         row = next(row for row, text in enumerate(texts) if text and read(text, able[0]) != read(text, able[1]))
         raise TableError(
             f"{whole.where(row)}: column {shown(name)} holds {shown(texts[row])}, and no row tells whether that is"
@@ -239,6 +281,11 @@ def dates_of(whole: Columns, name: str, form: str = "auto", stated: bool = False
             " data.drop"
         )
     return None
+
+
+def _reads_all(texts: Sequence[str], form: str) -> bool:
+    at_once = any(_stamps_at_once(texts, form, utc) is not None for utc in (False, True))
+    return at_once or all(read(text, form) is not None for text in texts)
 
 
 def columns_of(

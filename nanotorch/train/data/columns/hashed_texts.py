@@ -28,6 +28,7 @@ WIDTH = 64
 WORD = re.compile(r"\w+")
 WORDS_OF_TEXTS = 3.0  # a name of a category has fewer, on average
 FEWEST = 100  # different ones
+MOST_REMEMBERED = 2**17  # words and pairs
 
 
 def hashed_columns(name: str) -> tuple[str, ...]:
@@ -42,16 +43,31 @@ def hashed(values: Sequence[Any] | NDArray[Any], missing: frozenset[str] = froze
     >>> bool((first == second).all()), float((first**2).sum()), none.any()
     (True, 1.0, np.False_)
     """
-    rows = np.zeros((len(values), WIDTH))
+    places, found, counts = _Places(), list[int](), np.zeros(len(values), np.int64)
     for row, value in enumerate(np.asarray(values, object).tolist()):
         if is_missing(value) or str(value).strip() in missing:
             continue
         words = WORD.findall(str(value).lower())
-        for one in (*words, *map(" ".join, pairwise(words))):
-            place = zlib.crc32(one.encode("utf-8", "replace"))
-            rows[row, place % WIDTH] += 1.0 if place & 2**31 else -1.0
+        found += map(places.__getitem__, words)
+        found += map(places.__getitem__, map(" ".join, pairwise(words)))
+        counts[row] = max(0, 2 * len(words) - 1)
+    at, signs = np.divmod(np.array(found, np.int64), 2)
+    at += WIDTH * np.repeat(np.arange(len(values)), counts)
+    rows = np.bincount(at, 2.0 * signs - 1, minlength=WIDTH * len(values)).reshape(-1, WIDTH)
     length = np.sqrt((rows**2).sum(axis=1, keepdims=True))
     return rows / np.where(length > 0, length, 1.0)
+
+
+class _Places(dict[str, int]):
+    """Maps words to twice their column, and one more where they count 1; the last ones are remembered."""
+
+    def __missing__(self, word: str) -> int:
+        """Find the column of a word."""
+        if len(self) == MOST_REMEMBERED:
+            self.clear()
+        place = zlib.crc32(word.encode("utf-8", "replace"))
+        self[word] = found = place % WIDTH * 2 + (place >> 31)
+        return found
 
 
 def is_free_text(column: NDArray[Any]) -> bool:
