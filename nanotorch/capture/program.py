@@ -259,9 +259,9 @@ def leaves(value: Any) -> Iterator[Any]:
 
 def replaced(value: Any, what: Callable[[Any], Any]) -> Any:
     """Return nested tuples and lists with `what` of all that lies in them."""
-    if isinstance(value, NESTED) and not isinstance(value, View):
-        return type(value)([replaced(part, what) if isinstance(part, NESTED) else what(part) for part in value])
-    return what(value)
+    if type(value) is View or not isinstance(value, NESTED):
+        return what(value)
+    return type(value)([replaced(part, what) if isinstance(part, NESTED) else what(part) for part in value])
 
 
 def of_each(number: Any, function: Callable[[Any], Any]) -> Any:

@@ -41,6 +41,7 @@ WRITES = {
 """Primitives that write into their first argument, and what is written there."""
 
 
+ARRAY = (np.ndarray, np.generic)
 INDEXED = {"getitem", "put", "add_at"}
 """Primitives that raise where an index names what is not there: a program asks before it begins."""
 
@@ -290,23 +291,11 @@ class Recorder(Interpreter):
         return self._wrapped("add" if name == "iadd" else name, args, options, result)
 
     def _wrapped(self, name: str, args: Any, options: Any, result: Any) -> Any:
-        several = isinstance(result, tuple | list)
-        results = list(result) if several else [result]
-        if all(isinstance(part, np.ndarray | np.generic) for part in results):
-            arrays = [np.asarray(part) for part in results]
-            if all(id(owner(array)) in self._buffers for array in arrays):
-                traced = [self._trace(array) for array in arrays]  # views
-            else:
-                arrays = [self._own(array) for array in arrays]
-                traced = [self._trace(array) for array in arrays]
-                self._state(name, args, options, tuple(map(self._operand, traced)), arrays)
-            return (
-                type(result)(traced)
-                if several and type(result) in (tuple, list)
-                else tuple(traced)
-                if several
-                else traced[0]
-            )
+        if isinstance(result, ARRAY):
+            return self._traced_results(name, args, options, [result])[0]
+        if isinstance(result, tuple | list) and all(isinstance(part, ARRAY) for part in result):
+            traced = self._traced_results(name, args, options, result)
+            return traced if type(result) is list else tuple(traced)
         if isinstance(result, bool | None):
             self._state(name, args, options, (), [])
             self.program.statements[-1].expected = result
@@ -315,6 +304,16 @@ class Recorder(Interpreter):
         if result is None or isinstance(result, int):
             return result
         raise self.refused(f"{user_place()}: the primitive {name!r} gave a {type(result).__name__}")
+
+    def _traced_results(self, name: str, args: Any, options: Any, results: Sequence[Any]) -> list[TracedArray]:
+        """Return results as traced arrays, which are views of known memory or become buffers of a statement."""
+        arrays = [np.asarray(part) for part in results]
+        if all([id(owner(array)) in self._buffers for array in arrays]):
+            return [self._trace(array) for array in arrays]
+        arrays = [self._own(array) for array in arrays]
+        traced = [self._trace(array) for array in arrays]
+        self._state(name, args, options, tuple(map(self._operand, traced)), arrays)
+        return traced
 
     def into(self, name: str, target: Any, value: Any) -> Any:
         """Write `name(target, value)`, or with "write" the value itself, into the memory of a traced array."""
@@ -414,7 +413,9 @@ class Recorder(Interpreter):
         """Return where an array lies."""
         memory = owner(array)
         buffer = self._buffers[id(memory)]
-        if array is buffer.array or not array.size:
+        if array is buffer.array:
+            return View(buffer, 0, buffer.shape, buffer.steps)
+        if not array.size:
             return View(buffer, 0, array.shape, steps(array))
         start = self._starts.get(id(memory))
         if start is None:
