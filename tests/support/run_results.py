@@ -46,6 +46,7 @@ def left(directory: Path) -> dict[str, Any]:
     result["metrics"] = [timeless(json.loads(line)) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     result["table"] = [line.rsplit(",", 1)[0] for line in (directory / "metrics.csv").read_text().splitlines()]
     result["summary"] = timeless(json.loads((directory / "summary.json").read_text()))
+    result["summary"].pop("verdict", None)  # a trial has none, as it has no page
     for path in directory.rglob("*"):
         assert "writing" not in path.name, f"{path} was left behind"
     return result

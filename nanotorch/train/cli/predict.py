@@ -12,7 +12,7 @@ EPILOG = """\
 examples:
   {prog} RUN --input rows.csv --output predictions.csv
   {prog} RUN --input a.parquet --output b.parquet --keep id
-  {prog} RUN --input rows.csv --output predictions.csv --interval 0.9
+  {prog} RUN --input rows.csv --output - --interval 0.9
   cat rows.csv | {prog} RUN --input - --output - | head
 
 The input has the columns that the model was trained on, in any order; further

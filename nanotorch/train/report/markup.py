@@ -13,6 +13,8 @@ from urllib.parse import quote
 from nanotorch.train.terminal.standard_streams import printable
 from nanotorch.train.terminal.text_report import number
 
+LONGEST, KEPT = 16, 6  # letters of a text for which there is room everywhere; of the end of a longer one
+
 
 class Html(str):
     """Text that is HTML already, and so is not escaped again."""
@@ -95,7 +97,7 @@ def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[Any]], kin
     body = join(
         fill(
             "<tr>{name}{cells}</tr>",
-            name=fill('<th scope="row"{title}>{name}</th>', name=row[0], title=_title(row[0])),
+            name=fill('<th scope="row"{title}>{name}</th>', name=_cut(row[0]), title=_title(row[0])),
             cells=join(map(_cell, row[1:])),
         )
         for row in rows
@@ -126,7 +128,17 @@ def scrolling(name: str, content: Html) -> Html:
 
 def _title(value: Any) -> Html:
     """Return the whole text, where a narrow column may not show it."""
-    return fill(' title="{value}"', value=value) if len(str(value)) > 16 and not isinstance(value, Html) else Html("")
+    return (
+        fill(' title="{value}"', value=value) if len(str(value)) > LONGEST and not isinstance(value, Html) else Html("")
+    )
+
+
+def _cut(value: Any) -> Any:
+    """Return a long text whose middle is left out where there is no room for all of it: names often begin alike."""
+    text = printable(str(value), kept="")
+    if isinstance(value, Html) or len(text) <= LONGEST:
+        return value
+    return fill('<span class="cut"><span>{start}</span><span>{end}</span></span>', start=text[:-KEPT], end=text[-KEPT:])
 
 
 def measured(value: float) -> Html:
@@ -146,7 +158,7 @@ def _cell(value: Any) -> Html:
     if value is None:
         return Html('<td class="number"></td>')
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return fill('<td class="text"{title}>{value}</td>', value=value, title=_title(value))
+        return fill('<td class="text"{title}>{value}</td>', value=_cut(value), title=_title(value))
     shown = f"{value:,}" if isinstance(value, int) else number(value)
     return fill('<td class="number"><data value="{exact}">{shown}</data></td>', exact=repr(value), shown=shown)
 

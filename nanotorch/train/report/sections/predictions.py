@@ -11,9 +11,20 @@ from numpy.typing import NDArray
 
 from nanotorch.train.report import figures, verdict
 from nanotorch.train.report.chart import inline
-from nanotorch.train.report.markup import Html, beside, figure, figures_beside, fill, measured, percent, table, titled
+from nanotorch.train.report.markup import (
+    Html,
+    beside,
+    figure,
+    figures_beside,
+    fill,
+    join,
+    measured,
+    percent,
+    table,
+    titled,
+)
 from nanotorch.train.report.run_summary import Findings
-from nanotorch.train.report.sections.pieces import MOST_CLASSES, abbreviated, exact
+from nanotorch.train.report.sections.pieces import MOST_CLASSES, OPEN_COLUMNS, abbreviated, exact
 from nanotorch.train.score import classification, conformal, judgement
 from nanotorch.train.score.judgement import Worth
 from nanotorch.train.terminal.text_report import counted, number, short
@@ -39,9 +50,9 @@ def classes(found: Findings) -> Iterator[Html]:
         wrong=f"{rows - right:,}",
     )
     pieces = [matrix(found.confusion, names, judged)]
-    worst = classification.confusions(found.true, found.guessed, names, 10)
-    if worst and len(names) > 2:
-        pieces.append(table("Most frequent mistakes", ["class", "called", "rows"], worst))
+    frequent = classification.confusions(found.true, found.guessed, names, 10)
+    if frequent and len(names) > 2:
+        pieces.append(table("Most frequent mistakes", ["class", "called", "rows"], frequent))
     yield titled("Confusion matrix", beside(*pieces))
     shown = (
         found.classes
@@ -55,7 +66,13 @@ def classes(found: Findings) -> Iterator[Html]:
         rows,
     ]
     heads = ["class", "precision", "recall", "F1", "rows"]
-    pieces = [titled("Every class", table(f"On the {judged} part{note}", heads, [*map(list, shown), mean]))]
+    content = table(f"On the {judged} part{note}", heads, [*map(list, shown), mean])
+    if len(shown) > OPEN_COLUMNS:
+        worst = sorted(found.classes, key=lambda score: score.f1)[:MOST_WORST]
+        first = table(f"On the {judged} part: the {MOST_WORST} with the smallest F1", heads, [*map(list, worst), mean])
+        folded = "<details><summary>{count} classes</summary>{content}</details>"
+        content = join([first, fill(folded, count=len(shown), content=content)])
+    pieces = [titled("Every class", content)]
     stated = fill(
         "<p>The class that the model chooses has a stated probability of {stated} on average, and is right in {share}"
         " of the rows. The expected calibration error, in ten bins, is {error}.</p>",
