@@ -193,6 +193,13 @@ def key_of_rate(config: Config) -> str:
     return "scheduler.max_lr" if stated else "optimizer.lr"
 
 
+def rate_of(config: Config) -> float:
+    """Return the learning rate of the config, of several the largest."""
+    section, _, name = key_of_rate(config).partition(".")
+    rate = getattr(config, section).arguments.get(name, 0.0)
+    return float(max(rate) if isinstance(rate, list) else rate)
+
+
 def shares_of_rate(optimizer: Optimizer) -> list[float]:
     """Return the rate of each group of parameters as a share of the first one's."""
     rates = [group["lr"] for group in optimizer.param_groups]

@@ -25,7 +25,7 @@ from nanotorch.train.config.loading import batch_size_of, epochs_of
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data.data_findings import CHECKS
 from nanotorch.train.data.table import Table
-from nanotorch.train.fit.build import Setup, key_of_rate, steps_per_epoch
+from nanotorch.train.fit.build import Setup, rate_of, steps_per_epoch
 from nanotorch.train.fit.decided import is_uneven, settled_data
 from nanotorch.train.fit.loop import DivergedError
 from nanotorch.train.fit.part_on_device import Part
@@ -343,7 +343,7 @@ def _try(config: Config, setup: Setup, diagnosis: Diagnosis) -> Iterator[Finding
     before = {name: p.detach().clone() for name, p in weights.items()}
     norms: dict[str, list[float]] = {name: [] for name in weights}
     ratios: dict[str, list[float]] = {name: [] for name in weights}
-    rate = _rate(config)
+    rate = rate_of(config)
     try:
         for loss in losses_of(setup, STEPS):
             diagnosis.losses.append(loss)
@@ -357,7 +357,7 @@ def _try(config: Config, setup: Setup, diagnosis: Diagnosis) -> Iterator[Finding
             "finite losses",
             error.fact,
             "the steps are too large, or the data hold values that are",
-            _rate_of(config, rate / 10) | _clipped(config),
+            _line_of_rate(config, rate / 10) | _clipped(config),
         )
         return
     if training.skipped:
@@ -365,7 +365,7 @@ def _try(config: Config, setup: Setup, diagnosis: Diagnosis) -> Iterator[Finding
             "finite losses",
             f"{training.skipped} of {training.step} steps were left out because a gradient was not finite",
             "on_nonfinite: skip hides it, and the rows of these steps are never learnt from",
-            _rate_of(config, rate / 10) | {"train.on_nonfinite": "raise"},
+            _line_of_rate(config, rate / 10) | {"train.on_nonfinite": "raise"},
         )
     modules = dict(training.model.named_modules())
     for name, p in weights.items():
@@ -388,7 +388,7 @@ def _progress(config: Config, losses: list[float]) -> Iterator[Finding]:
             "progress of the loss",
             f"the loss rose in the trial: from {start:.3g} at the start to {top:.3g}, and {end:.3g} at the end",
             "the steps are too large",
-            _rate_of(config, _rate(config) / 10),
+            _line_of_rate(config, rate_of(config) / 10),
             "  (or let --find-lr name one)",
         )
 
@@ -416,14 +416,14 @@ def _gradients(config: Config, layers: list[LayerTrial]) -> Iterator[Finding]:
 
 def _updates(config: Config, layers: list[LayerTrial]) -> Iterator[Finding]:
     ratios = [layer.update_ratio for layer in layers]
-    rate = _rate(config)
+    rate = rate_of(config)
     if max(ratios, default=0.0) > 0.2:
         worst = max(layers, key=lambda layer: layer.update_ratio)
         yield Finding(
             "update-to-weight ratios",
             f"a step changes layer {worst.name} by {worst.update_ratio:.0%} of itself",
             "one to five percent is usual at the start: what was learnt is overwritten at once",
-            _rate_of(config, rate * 0.04 / worst.update_ratio),
+            _line_of_rate(config, rate * 0.04 / worst.update_ratio),
         )
     warming = config.scheduler is not None and (config.scheduler.warmup > 0 or config.scheduler.name == "OneCycleLR")
     if ratios and max(ratios) < 2e-5 and rate > 0 and not warming:
@@ -431,7 +431,7 @@ def _updates(config: Config, layers: list[LayerTrial]) -> Iterator[Finding]:
             "update-to-weight ratios",
             f"no layer changes by more than {max(ratios):.1e} of itself in a step",
             "about 1e-3 is usual: training will take very long",
-            _rate_of(config, rate * 1e-3 / max(max(ratios), 1e-9)),
+            _line_of_rate(config, rate * 1e-3 / max(max(ratios), 1e-9)),
             "  (or let --find-lr name one)",
         )
 
@@ -465,13 +465,13 @@ def _activations(config: Config, training: Training, train: Part) -> Iterator[Fi
             near = (values < low + 0.01 * (high - low)) | (values > high - 0.01 * (high - low))
             if near.mean() > 0.4:
                 full.append(f"{near.mean():.0%} of the outputs of layer {name} ({kinds[name].__name__})")
-    rate = _rate(config)
+    rate = rate_of(config)
     if dead:
         yield Finding(
             "dead and saturated units",
             f"{'; '.join(dead[:NAMED])} give 0 for every row",
             "no gradient reaches a dead unit, so it stays dead",
-            _rate_of(config, rate / 10),
+            _line_of_rate(config, rate / 10),
             ", or model.activation=LeakyReLU, or model.init=kaiming_normal",
         )
     if full:
@@ -479,7 +479,7 @@ def _activations(config: Config, training: Training, train: Part) -> Iterator[Fi
             "dead and saturated units",
             f"{'; '.join(full[:NAMED])} are within 1% of the ends of their range",
             "the slope there is nearly 0, and with it the gradient",
-            _rate_of(config, rate / 10) if config.data.standardize else {"data.standardize": "true"},
+            _line_of_rate(config, rate / 10) if config.data.standardize else {"data.standardize": "true"},
             ", or model.init=xavier_uniform, or model.layer_norm=true",
         )
 
@@ -493,7 +493,7 @@ def _short(rate: float) -> str:
     return f"{float(f'{rate:.0e}'):g}"
 
 
-def _rate_of(config: Config, rate: float) -> dict[str, str]:
+def _line_of_rate(config: Config, rate: float) -> dict[str, str]:
     return {key_of_rate(config): _short(rate)}
 
 
@@ -501,12 +501,6 @@ def _clipped(config: Config) -> dict[str, str]:
     """Return the line that clips gradients, unless they are clipped."""
     clips = config.train.clip_norm is not None or config.train.clip_value is not None
     return {} if clips else {"train.clip_norm": "1.0"}
-
-
-def _rate(config: Config) -> float:
-    section, _, name = key_of_rate(config).partition(".")
-    rate = getattr(config, section).arguments.get(name, 0.0)
-    return float(max(rate) if isinstance(rate, list) else rate)
 
 
 # ------------------------------------------------------------ words

@@ -1,8 +1,10 @@
 """`--find-lr`: the loss while the learning rate rises step by step, and the rate to take.
 
 The range test of Smith, Cyclical Learning Rates for Training Neural Networks (2017): train with a rate that grows by
-the same factor after every step, from one far too small to one at which the loss explodes. Where the loss falls
-fastest, the rate works best; where it turns up again, training would diverge before long.
+the same factor after every step, from one far too small to one at which the loss explodes. A single sweep says as much
+of its batches as of the rates, so several are made, from other weights and with the rows in another order, and of each
+step the median loss counts. The rate to take is the one at which half of the fall is over: where it is fastest a run
+would mostly do too, but where it ends training diverges before long.
 """
 
 from __future__ import annotations
@@ -12,19 +14,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nanotorch.train.config.loading import batch_size_of
 from nanotorch.train.config.sections import Config
-from nanotorch.train.fit.build import shares_of_rate
+from nanotorch.train.fit.build import rate_of, shares_of_rate
 from nanotorch.train.fit.decided import settled_data
 from nanotorch.train.fit.loop import DivergedError
+from nanotorch.train.fit.prepare import Data, seed_of
 from nanotorch.train.fit.random_numbers import borrowed_generator
 from nanotorch.train.inspect.trial_steps import losses_of, trial
 from nanotorch.train.report.chart import Chart, Line
 from nanotorch.train.terminal.blas_threads import blas_threads
 
 LOWEST, HIGHEST, STEPS = 1e-7, 10.0, 120
-MEMORY = 0.9  # of the smoothed loss
+SWEEPS = 5
+WINDOW = 9  # steps around one, of which the smoothed loss is the mean
+LEAST_FALL = 0.01  # of the loss at the start
+FACTOR = (HIGHEST / LOWEST) ** (1 / (STEPS - 1))
 EXPLODED = 4.0  # times the loss at the start, above the smallest
 
 
@@ -34,8 +41,8 @@ class RangeTest:
 
     Attributes:
         rates: the learning rate of every step.
-        losses: the training loss of every step.
-        smoothed: the losses, each an average over some steps before it.
+        losses: the training loss of every step, the median over the sweeps.
+        smoothed: the losses, each an average over some steps around it.
         suggested: the rate to take, rounded to one digit.
         end: why the test ended.
     """
@@ -81,60 +88,69 @@ class RangeTest:
 
 
 def range_test(config: Config) -> RangeTest:
-    """Train with a rising rate, without the schedule of the config; nothing is kept of it."""
+    """Train with a rising rate, without the schedule of the config, several times; nothing is kept of it."""
     with borrowed_generator():
         config, data = settled_data(config)
-        setup = trial(config, data, constant_rate=True)
-        factor = (HIGHEST / LOWEST) ** (1 / (STEPS - 1))
-        rates, losses, smoothed, average = [LOWEST], [], [], 0.0
-        end = f"the rate reached {HIGHEST:g}"
-
-        shares = shares_of_rate(setup.training.optimizer)
-
-        def set_rate() -> None:
-            for group, share in zip(setup.training.optimizer.param_groups, shares, strict=True):
-                group["lr"] = rates[-1] * share
-
-        set_rate()
-        with blas_threads(setup.training.model, batch_size_of(config)):
-            try:
-                for loss in losses_of(setup, STEPS):
-                    if not math.isfinite(loss):
-                        end = "the loss was not finite any more"
-                        break
-                    losses.append(loss)
-                    average = MEMORY * average + (1 - MEMORY) * loss
-                    smoothed.append(average / (1 - MEMORY ** len(losses)))
-                    if len(losses) > 10 and smoothed[-1] > min(smoothed) + EXPLODED * abs(smoothed[0]):
-                        end = "the loss exploded"
-                        break
-                    rates.append(rates[-1] * factor)
-                    set_rate()
-            except DivergedError:
-                end = "the loss was not finite any more"
-    if not losses:
+        seed = seed_of(config)
+        sweeps = [_sweep(config.model_copy(update={"seed": (seed + k) % 2**32}), data) for k in range(SWEEPS)]
+    lost = [end for losses, end in sweeps if not losses]
+    if lost:
         raise DivergedError(
             f"the loss is not finite at a learning rate of {LOWEST:g} already", "--doctor looks for causes"
         )
-    rates = rates[: len(losses)]
-    return RangeTest(tuple(rates), tuple(losses), tuple(smoothed), suggestion(rates, smoothed), end)
+    shortest, end = min(sweeps, key=lambda sweep: len(sweep[0]))
+    every = np.array([losses[: len(shortest)] for losses, _ in sweeps])
+    rates = (LOWEST * FACTOR ** np.arange(len(shortest))).tolist()
+    losses = np.median(every, axis=0)
+    smoothed = _smoothed(losses)
+    suggested = suggestion(rates, smoothed.tolist())
+    if suggested is None:
+        suggested, end = rate_of(config), f"{end}, and never fell: the rate is the config's own"
+    return RangeTest(tuple(rates), tuple(losses.tolist()), tuple(smoothed.tolist()), suggested, end)
 
 
-def suggestion(rates: Sequence[float], smoothed: Sequence[float]) -> float:
-    """Return the rate where the smoothed loss falls fastest per decade,
-    and at most a third of the rate where it is smallest.
+def _sweep(config: Config, data: Data) -> tuple[list[float], str]:
+    """Return the loss of every step while the rate rises, and why it ended."""
+    setup = trial(config, data, constant_rate=True)
+    groups, shares = setup.training.optimizer.param_groups, shares_of_rate(setup.training.optimizer)
+    losses: list[float] = []
+
+    def set_rate() -> None:
+        for group, share in zip(groups, shares, strict=True):
+            group["lr"] = LOWEST * FACTOR ** len(losses) * share
+
+    set_rate()
+    with blas_threads(setup.training.model, batch_size_of(config)):
+        try:
+            for loss in losses_of(setup, STEPS):
+                if not math.isfinite(loss):
+                    return losses, "the loss was not finite any more"
+                losses.append(loss)
+                recent = losses[-WINDOW:]
+                if len(losses) > WINDOW and np.mean(recent) > min(losses) + EXPLODED * abs(losses[0]):
+                    return losses, "the loss exploded"
+                set_rate()
+        except DivergedError:
+            return losses, "the loss was not finite any more"
+    return losses, f"the rate reached {HIGHEST:g}"
+
+
+def _smoothed(losses: NDArray[np.float64]) -> NDArray[np.float64]:
+    padded = np.pad(losses, WINDOW // 2, mode="edge")
+    return np.convolve(padded, np.full(WINDOW, 1 / WINDOW), "valid")
+
+
+def suggestion(rates: Sequence[float], smoothed: Sequence[float]) -> float | None:
+    """Return the rate from which on the loss is below the middle between its start and its smallest value, with one
+    digit; None where it does not fall.
 
     >>> rates = [1e-4, 1e-3, 1e-2, 1e-1, 1.0]
-    >>> suggestion(rates, [1.0, 0.99, 0.8, 0.2, 0.9])
-    0.03
+    >>> suggestion(rates, [1.0, 0.99, 0.5, 0.2, 0.9])
+    0.01
     """
     values = np.asarray(smoothed)
-    lowest = int(values.argmin())
-    if lowest < 2:
-        return _rounded(rates[lowest] / 3)
-    slopes = np.gradient(values[: lowest + 1], np.log10(rates[: lowest + 1]))
-    return _rounded(min(rates[int(slopes.argmin())], rates[lowest] / 3))
-
-
-def _rounded(rate: float) -> float:
-    return float(f"{rate:.0e}")
+    start, lowest = values[0], int(values.argmin())
+    if start - values[lowest] < LEAST_FALL * abs(start):
+        return None
+    above = np.flatnonzero(values[:lowest] > (start + values[lowest]) / 2)
+    return float(f"{rates[int(above[-1]) + 1]:.0e}")
