@@ -9,12 +9,16 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from html_page import Page
 from nanotorch.train.cli.compare import main
 from nanotorch.train.cli.train import main as train
-from nanotorch.train.report.comparison import as_text, compare, read_run
+from nanotorch.train.config.loading import loads
+from nanotorch.train.fit.prepare import prepare
+from nanotorch.train.report.comparison import as_text, chances, compare, read_run
+from nanotorch.train.run.run import run
 
 IRIS = """\
 name: iris
@@ -53,16 +57,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def score(run: Path, name: str = "accuracy") -> float:
-    value: float = json.loads((run / "summary.json").read_text())["scores"]["test"][name]
+def score(run: Path, name: str = "accuracy", part: str = "validation") -> float:
+    value: float = json.loads((run / "summary.json").read_text())["scores"][part][name]
     return value
 
 
 def test_the_best_comes_first_and_only_what_differs_is_shown(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(runs / "slow"), str(runs / "fast")]) == 0
-    scores, differences = capsys.readouterr().out.rstrip().split("\n\n")
+    scores, chance, differences = capsys.readouterr().out.rstrip().split("\n\n")
     lines = [line.split() for line in scores.splitlines()]
     order = sorted(("slow", "fast"), key=lambda name: -score(runs / name))
+    assert chance.startswith("#2: accuracy -") and "against #1 (95% interval -" in chance
     assert [line[:2] for line in lines[1:]] == [["#1", order[0]], ["#2", order[1]]]
     assert f"{score(runs / order[0]):.4f}" in lines[1]
     assert score(runs / "slow") != score(runs / "fast")
@@ -98,9 +103,9 @@ def test_runs_with_one_config_do_not_differ(runs: Path, tmp_path: Path, capsys: 
 
 
 def test_several_runs_in_one_directory_show_mean_and_spread(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(runs / "folds"), str(runs / "fast")]) == 0
+    assert main([str(runs / "folds"), str(runs / "fast"), "--part", "test"]) == 0
     spread = json.loads((runs / "folds" / "summary.json").read_text())["spread"]["test"]["accuracy"]
-    assert f"{score(runs / 'folds'):.4f} ± {spread:.4f}" in capsys.readouterr().out
+    assert f"{score(runs / 'folds', part='test'):.4f} ± {spread:.4f}" in capsys.readouterr().out
 
 
 def test_the_report_of_several_runs_shows_them_beside_one_another(runs: Path) -> None:
@@ -109,9 +114,9 @@ def test_the_report_of_several_runs_shows_them_beside_one_another(runs: Path) ->
     assert "fold-1" in text
     assert "fold-2" in text
     shown = {float(each["value"] or 0) for each in Page(source).all("data")}
-    assert {score(runs / "folds" / "fold-1"), score(runs / "folds" / "fold-2", "loss")} <= shown
+    assert {score(runs / "folds" / "fold-1", part="test"), score(runs / "folds" / "fold-2", "loss", "test")} <= shown
     spread = json.loads((runs / "folds" / "summary.json").read_text())["spread"]["test"]
-    assert {score(runs / "folds", name) for name in spread} | set(spread.values()) <= shown
+    assert {score(runs / "folds", name, "test") for name in spread} | set(spread.values()) <= shown
     assert sorted(each["href"] or "" for each in Page(source).all("a")) == [f"fold-{k}/report.html" for k in (1, 2)]
     assert (runs / "folds" / "fold-1" / "report.html").is_file()
 
@@ -119,8 +124,8 @@ def test_the_report_of_several_runs_shows_them_beside_one_another(runs: Path) ->
 def test_an_unfinished_run_comes_last_and_is_said(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(runs / "unfinished"), str(runs / "fast")]) == 0
     printed = capsys.readouterr()
-    assert re.search(r"^#2 +unfinished +3 of 3 epochs +- +-$", printed.out, re.MULTILINE)
-    assert "unfinished is not complete (3 of 3 epochs), so it has no test scores yet" in printed.err
+    assert re.search(r"^#2 +unfinished +3 of 3 epochs( +-)+ *$", printed.out, re.MULTILINE)
+    assert "unfinished is not complete (3 of 3 epochs), so it has no validation scores yet" in printed.err
 
 
 @pytest.mark.parametrize("kind", ["html", "png", "svg", "pdf"])
@@ -215,11 +220,41 @@ def test_damaged_files_are_told_and_the_rest_is_shown(
         assert "slow" in shown.out and "2  " in shown.out
 
 
+def test_what_is_chance_is_said_by_pairs_of_the_same_rows(tmp_path: Path) -> None:
+    """The interval against rows drawn anew, by pairs of what the two runs kept."""
+    runs = {}
+    for name, overrides in (
+        ("a", ()),
+        ("b", ("optimizer.lr=2e-3",)),
+        ("c", ("optimizer.lr=1e-5",)),
+        ("d", ("seed=1",)),
+    ):
+        text = "name: d\ndata: {name: diabetes, validation_size: 0.4}\nmodel: {hidden: [4]}\ntrain: {epochs: 12}\n"
+        run(loads(text, overrides=overrides), None, False, tmp_path / name)
+        runs[name] = read_run(tmp_path / name)
+    found = compare(list(runs.values()), part="validation")
+    told = dict(zip([one.place.name for one in found.runs[1:]], chances(found), strict=True))
+    best = found.runs[0].place.name
+    assert "more than chance" in told["c"]
+    assert [name for name, text in told.items() if "other rows" in text] in (["d"], [n for n in "abc" if n != best])
+    data = prepare(loads(text))
+    true = data.parts["validation"].targets[:, 0]
+    errors = {name: runs[name].held_out ** 2 for name in "ac"}
+    assert 1 - errors["a"].mean() / true.var() == pytest.approx(runs["a"].score("validation", "r2"), abs=1e-5)
+    drawn = np.random.default_rng(1).integers(0, len(true), (2000, len(true)))
+    gaps = (errors["a"] - errors["c"])[drawn].mean(1) / true.var()
+    of_two = compare([runs["a"], runs["c"]], part="validation")
+    low, high = map(float, re.search(r"interval (\S+) to (\S+), the same rows", chances(of_two)[0]).groups())
+    assert (low, high) == pytest.approx(np.quantile(gaps, [0.025, 0.975]), abs=0.03)
+
+
 def test_a_run_without_an_epoch_has_nothing_to_compare(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     young = shutil.copytree(runs / "unfinished", tmp_path / "young")
     (young / "metrics.jsonl").write_text("")
+    assert main([str(runs / "slow"), str(runs / "fast"), str(young)]) == 0
+    assert "nothing to compare yet: no epoch of this run is complete" in capsys.readouterr().err
     assert main([str(runs / "slow"), str(young)]) == 2
     assert "nothing to compare yet: no epoch of this run is complete" in capsys.readouterr().err
 

@@ -35,7 +35,7 @@ def parser(prog: str) -> argparse.ArgumentParser:
     add(
         "--part",
         metavar="PART",
-        help="whose scores: test, validation or train (default: test; of a sweep alone validation, which ranks it)",
+        help="whose scores: test, validation or train (default: validation: to choose by the test part flatters)",
     )
     add(
         "--output",
@@ -101,7 +101,10 @@ def _compare(options: argparse.Namespace) -> None:
     runs, without = [], []
     for place in places:
         try:
-            runs.append(read_run(place))
+            run = read_run(place)
+            if run.summary is None and not run.history:
+                raise UsageError(f"{place} has nothing to compare yet: no epoch of this run is complete")
+            runs.append(run)
         except UsageError as error:
             if not Path(place).exists():
                 raise
@@ -110,11 +113,8 @@ def _compare(options: argparse.Namespace) -> None:
         raise UsageError(without[0])
     for text in (*without, *(text for run in runs for text in run.notices)):
         note(text)
-    ranked = (
-        len(options.runs) == 1
-    )  # by what the sweep itself ranks its trials: to choose one by its test score flatters
-    by = options.by or (_monitor(options.runs[0]) if ranked else None)
-    found = compare(runs, by, options.part or ("validation" if ranked else "test"))
+    by = options.by or (_monitor(options.runs[0]) if len(options.runs) == 1 else None)
+    found = compare(runs, by, options.part or "validation")
     for run in found.runs:
         if run.summary is None:
             note(f"{run.place} is not complete ({run.progress}), so it has no {found.part} scores yet")

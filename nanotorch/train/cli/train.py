@@ -201,7 +201,7 @@ def _run(options: argparse.Namespace, config: Config, text: str) -> int:
     from dataclasses import replace
     from pathlib import Path
 
-    from nanotorch.train.config.loading import settled_as
+    from nanotorch.train.config.loading import epochs_of, settled_as
     from nanotorch.train.record import resume
     from nanotorch.train.run import folds
     from nanotorch.train.run.run import run
@@ -236,7 +236,10 @@ def _run(options: argparse.Namespace, config: Config, text: str) -> int:
         folds.run_all(config, text, found.directory, resume=True, progress_bar=bar)
         return OK
     if found.covers(config) and not changed:
-        print(f"already complete: {found.directory}")
+        assert found.checkpoint is not None
+        done, asked = found.checkpoint.state["epoch"], epochs_of(config)
+        more = "train.epochs" if done >= asked else "early_stopping.patience"
+        print(f"already complete: {found.directory} ({done} of {asked} epochs; a larger {more} goes on)")
         return OK
     try:
         run(config, text, progress_bar=bar, resume=replace(found, changed=tuple(changed)))

@@ -25,7 +25,7 @@ from nanotorch.train.config.loading import batch_size_of, epochs_of
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data.data_findings import CHECKS
 from nanotorch.train.data.table import Table
-from nanotorch.train.fit.build import Setup, rate_of, steps_per_epoch
+from nanotorch.train.fit.build import Setup, key_of_rate, rate_of, steps_per_epoch
 from nanotorch.train.fit.decided import is_uneven, settled_data
 from nanotorch.train.fit.loop import DivergedError
 from nanotorch.train.fit.part_on_device import Part

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nanotorch.registry import describe_value
 from nanotorch.train.config.loading import read_resolved
 from nanotorch.train.config.strict_yaml import LARGEST_TEXT, ConfigError, parse, read
 from nanotorch.train.record.records import (
+    HeldOut,
     RecordError,
     SeveralSummary,
     Summary,
@@ -20,12 +25,16 @@ from nanotorch.train.record.records import (
     read_json,
     read_lines,
 )
+from nanotorch.train.score.judgement import Estimate, means, share
 from nanotorch.train.score.meter import is_loss
 from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.terminal.text_report import aligned, label, number, short
 
 BESIDE = ("name", "output")  # keys that do not decide what a run computes
 LONGEST_VALUE = 24
+NARROW = 16  # a name may be cut to
+OF_COLUMNS = ("data.drop", "data.standardize", "data.categor", "data.numeric", "data.max_categories", "data.text")
+"""Keys that say what a model sees of a row, and not which rows there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,7 @@ class ComparedRun:
         history: the record of every epoch; empty where the directory holds several runs.
         summary: what `summary.json` holds; None while the run is not complete.
         notices: a sentence for each file that does not hold what it has to.
+        held_out: how far off it was on rows of the validation part, (m,), where there is one target.
     """
 
     place: Path
@@ -45,6 +55,7 @@ class ComparedRun:
     history: Sequence[Mapping[str, Any]]
     summary: Mapping[str, Any] | None
     notices: tuple[str, ...] = ()
+    held_out: NDArray[np.float64] | None = None
 
     @property
     def progress(self) -> str:
@@ -124,8 +135,14 @@ def read_run(place: str | Path) -> ComparedRun:
         pass
     except RecordError as error:
         notices.append(f"{error}; the run is shown as if it were not complete")
+    held_out = None
+    try:
+        of_targets = read_json(root / "held_out.json", HeldOut)["held_out"]
+        held_out = np.array(of_targets[0]) if len(of_targets) == 1 and of_targets[0] else None
+    except (FileNotFoundError, RecordError):
+        pass
     flat = dict(by_key(config)) if isinstance(config, dict) else {}
-    return ComparedRun(root, flat, history, summary, tuple(notices))
+    return ComparedRun(root, flat, history, summary, tuple(notices), held_out)
 
 
 def compare(runs: Sequence[ComparedRun], by: str | None = None, part: str = "test") -> Comparison:
@@ -135,9 +152,6 @@ def compare(runs: Sequence[ComparedRun], by: str | None = None, part: str = "tes
     """
     complete = [run for run in runs if run.summary is not None]
     begun = [run for run in runs if run.summary is None]
-    nothing = next((run for run in begun if not run.history), None)
-    if nothing is not None:
-        raise UsageError(f"{nothing.place} has nothing to compare yet: no epoch of this run is complete")
     scored = [run.scored(part) for run in runs]
     if not all(scored):
         raise UsageError(
@@ -173,17 +187,31 @@ def compare(runs: Sequence[ComparedRun], by: str | None = None, part: str = "tes
 def as_text(found: Comparison, width: int = 100) -> str:
     """Return the comparison as two tables of at most `width` columns, as far as names and numbers leave room."""
     numbers = [f"#{place}" for place in range(1, len(found.runs) + 1)]
-    lines = [["", "run", "best epoch", *(f"{found.part} {label(name)}" for name in found.scores), "seconds"]]
-    for place, run, name in zip(numbers, found.runs, found.names, strict=True):
+    heads = [*(f"{found.part} {label(name)}" for name in found.scores)]
+    intervals = [_interval(run, found.part, found.by) for run in found.runs]
+    heads += ["95% interval"] * any(intervals) + [f"test {label(found.by)}"] * (found.part != "test")
+    lines = [["", "run", "best epoch", *heads, "seconds"]]
+    for place, run, name, interval in zip(numbers, found.runs, found.names, intervals, strict=True):
         summary = run.summary or {}
         scores = [_score_text(run, found.part, score) for score in found.scores]
+        if any(intervals):
+            scores.append("" if interval is None else f"{number(interval.low)} to {number(interval.high)}")
+        if found.part != "test":
+            scores.append(_score_text(run, "test", found.by))
         best = str(summary.get("best_epoch", "")) if run.summary is not None else run.progress
         seconds = summary.get("seconds")
         lines.append([place, name, best, *scores, "" if seconds is None else f"{seconds:.1f}"])
+    beside = [k for k, name in enumerate(found.scores, start=3) if name != found.by]
+    for k in (len(lines[0]) - 1, *reversed(beside)):  # what is missed least where there is no room for all
+        widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
+        if sum([*widths[:1], min(widths[1], NARROW), *widths[2:]]) + 2 * (len(widths) - 1) > width:
+            lines = [[*line[:k], *line[k + 1 :]] for line in lines]
     room = width - sum(max(len(line[k]) for line in lines) + 2 for k in range(len(lines[0])) if k != 1)
     for line in lines:
-        line[1] = short(line[1], max(room, 16))
+        line[1] = short(line[1], max(room, NARROW))
     text = [aligned(lines, left=2)]
+    judged = [textwrap.fill(told, width, subsequent_indent="    ") for told in chances(found)]
+    text += ["\n".join(judged)] if judged else []
     if not found.differing:
         return "\n\n".join([*text, "the configs do not differ"])
     rows = [
@@ -199,6 +227,80 @@ def as_text(found: Comparison, width: int = 100) -> str:
     for first, last in _columns_that_fit([["config", *numbers], *rows], width):
         text.append(aligned([[line[0], *line[first:last]] for line in [["config", *numbers], *rows]]))
     return "\n\n".join(text)
+
+
+def chances(found: Comparison) -> list[str]:
+    """Say of each run whether it differs from the best one by more than chance."""
+    numbered = [(place, _chance(found, run)) for place, run in enumerate(found.runs, start=1)]
+    return [f"#{place}: {told}" for place, told in numbered if told]
+
+
+def _chance(found: Comparison, run: ComparedRun) -> str | None:
+    """Say whether the difference between a run and the best one is more than chance; None where that is not known.
+
+    Of the same rows of the validation part pairs are compared (Note [Intervals]); else both intervals tell.
+    """
+    best, by, part = found.runs[0], found.by, found.part
+    if run is best or run.score(part, by) is None or best.score(part, by) is None:
+        return None
+    pair = [_interval(one, part, by) for one in (run, best)]
+    rows, errors = "other rows", [_errors(one, part, by) for one in (run, best)]
+    if pair[0] is None or pair[1] is None:
+        return None
+    gap = pair[0].value - pair[1].value
+    low = gap - math.hypot(pair[0].value - pair[0].low, pair[1].high - pair[1].value)
+    high = gap + math.hypot(pair[0].high - pair[0].value, pair[1].value - pair[1].low)
+    if _same_rows(run, best, part):
+        rows = "the same rows"
+        if errors[0] is not None and errors[1] is not None:
+            scale = _scale(best, part, by, float(errors[1].mean()))
+            [paired] = means((errors[0] - errors[1])[:, None])
+            low, high = sorted(gap + scale * (edge - paired.value) for edge in (paired.low, paired.high))
+    verdict = "within chance" if low <= 0 <= high else "more than chance"
+    return f"{label(by)} {gap:+.4f} against #1 (95% interval {low:+.4f} to {high:+.4f}, {rows}): {verdict}"
+
+
+def _interval(run: ComparedRun, part: str, by: str) -> Estimate | None:
+    """Return the interval of 95 % around a score (Note [Intervals]), where the files of the run tell it."""
+    value, summary = run.score(part, by), run.summary or {}
+    if value is None or not math.isfinite(value) or "rows" not in summary:
+        return None
+    if by == "accuracy":
+        rows = summary["rows"][part]
+        return share(round(value * rows), rows)
+    errors = _errors(run, part, by)
+    if errors is None:
+        return None
+    [mean] = means(errors[:, None])
+    scale = _scale(run, part, by, mean.value)
+    low, high = sorted(value + scale * (edge - mean.value) for edge in (mean.low, mean.high))
+    return Estimate(value, low, high)
+
+
+def _errors(run: ComparedRun, part: str, by: str) -> NDArray[np.float64] | None:
+    """Return of what the rows that a run kept a score is the mean, but for its scale; None where it is of none."""
+    task = (run.summary or {}).get("task")
+    if run.held_out is None or part != "validation":
+        return None
+    if by == "accuracy" and task == "binary":
+        return (run.held_out >= 0.5).astype(np.float64)
+    return run.held_out**2 if by == "r2" and task == "regression" else None
+
+
+def _scale(run: ComparedRun, part: str, by: str, mean: float) -> float:
+    """Return by how much a score changes where the mean error of a row grows by one."""
+    value = run.score(part, by)
+    return -1.0 if by == "accuracy" or not mean or value is None else -(1 - value) / mean
+
+
+def _same_rows(one: ComparedRun, other: ComparedRun, part: str) -> bool:
+    """Return whether two runs were judged by the same rows: of the same table, divided in the same way."""
+    if part != "validation" or one.held_out is None or other.held_out is None:
+        return False
+    keys = [key for key in {**one.config, **other.config} if key == "seed" or key.startswith("data.")]
+    return len(one.held_out) == len(other.held_out) and all(
+        one.config.get(key) == other.config.get(key) for key in keys if not key.startswith(OF_COLUMNS)
+    )
 
 
 def _score_text(run: ComparedRun, part: str, name: str) -> str:

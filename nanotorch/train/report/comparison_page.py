@@ -10,7 +10,7 @@ from typing import Any
 from nanotorch.registry import describe_value
 from nanotorch.train.report import figures, pictures
 from nanotorch.train.report.chart import inline
-from nanotorch.train.report.comparison import Comparison
+from nanotorch.train.report.comparison import Comparison, chances
 from nanotorch.train.report.markup import (
     Html,
     document,
@@ -37,7 +37,9 @@ def write(path: Path, found: Comparison) -> None:
         *first, last = pictures.KINDS
         raise UsageError(f"{path}: a comparison is written as .html, {', '.join(first)} or {last}")
     if kind == ".html":
-        files.write(path, page(found, "Comparison", path.parent))
+        told = [fill("<p>{told}</p>", told=told) for told in chances(found)]
+        further = {"chance": ("More than chance?", told)} if told else {}
+        files.write(path, page(found, "Comparison", path.parent, further=further))
         return
     keys = _curves(found)
     if not keys:

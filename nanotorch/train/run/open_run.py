@@ -8,6 +8,8 @@ BLAS, the terminal.
 from __future__ import annotations
 
 import math
+import shlex
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -338,6 +340,11 @@ class OpenRun:
             shown = "; report.html shows them"
         self.files.finish(training.history, found.kept(), facts)
         self.tell.show(f"results in {root}{shown}")
+        if sys.stdout.isatty():
+            place = shlex.quote(str(root))
+            self.tell.show(
+                f"next: open {place}/report.html, or\n  python -m nanotorch.predict {place} --input FILE --output FILE"
+            )
         return RunResult(root, model, scores, training.history, training.best_epoch)
 
 

@@ -17,8 +17,13 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group(f"how --input is written, {EXPLAINED}").add_argument
     add("--separator", metavar="S", help="between two cells: auto, or one character")
     add("--encoding", metavar="NAME", help="of the text, such as utf-8 or latin-1")
-    add("--decimal", choices=[".", ","], help="the decimal point")
-    add("--thousands", choices=[",", ".", " ", "'", "_"], help="between groups of three digits")
+    add("--decimal", choices=[".", ","], metavar="C", help="the decimal point: . or ,")
+    add(
+        "--thousands",
+        choices=[",", ".", " ", "'", "_"],
+        metavar="C",
+        help="between groups of three digits: , or . or a space or ' or _",
+    )
     add("--sheet", metavar="NAME", help="of a spreadsheet (default: the first)")
     add("--skip-rows", type=_count, metavar="N", help="so many lines come before the table")
     add("--names", type=_names, metavar="A,B,...", help="its columns, if its first line does not name them")
