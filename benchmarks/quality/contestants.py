@@ -126,15 +126,18 @@ def of_scikit_learn(name: str, train: Any, test: Any, known: Any, wanted: Any, s
 # ------------------------------------------------------------ nanotorch
 
 
+def _all_rows(rows: int, columns: int, task: str) -> dict[str, Any]:
+    """The preset without a validation part, as the estimators have it."""
+    return {**preset(rows, columns, task), "data": {"validation_size": 0.0}}
+
+
 def _mlp(rows: int, columns: int, task: str) -> dict[str, Any]:
     """One network, and the best of its epochs."""
     return {
         **preset(rows, columns, task),
-        "data": {},
         "model": {"hidden": [128, 128], "dropout": 0.15},
         "loss": {"name": USUAL[task], **({"label_smoothing": 0.1} if task == "multiclass" else {})},
         "optimizer": {"name": "AdamW", "lr": 3e-3, "weight_decay": 0.02},
-        "train": {**preset(rows, columns, task)["train"], "monitor": "loss"},
     }
 
 
@@ -160,6 +163,7 @@ def _tabm(rows: int, columns: int, task: str) -> dict[str, Any]:
 
 RECIPES: dict[str, Callable[[int, int, str], dict[str, Any]]] = {
     "nanotorch": preset,
+    "nanotorch, all rows": _all_rows,
     "nanotorch MLP": _mlp,
     "nanotorch RealMLP": _realmlp,
     "nanotorch TabM": _tabm,
@@ -176,7 +180,7 @@ def of_nanotorch(name: str, train: Any, test: Any, known: Any, wanted: Any, seed
     task = "regression" if not classes else "binary" if len(names) == 2 else "multiclass"
     sections = RECIPES[name](len(train), train.shape[1], task)
     pieces = {"train": (train, known), "test": (test, wanted)}
-    if sections["data"].get("validation_size") != 0:
+    if "data" not in sections or sections["data"].get("validation_size") != 0:
         fitted, judged, of_fitted, of_judged = train_test_split(
             train, known, test_size=0.2, random_state=seed, stratify=known if classes else None
         )
@@ -205,7 +209,7 @@ def _config(sections: dict[str, Any], seed: int, task: str) -> Any:
     """Return a config of these sections; its dataset only has a name of the same task, for the parts are given."""
     of_task = {"regression": "diabetes", "binary": "breast_cancer", "multiclass": "iris"}[task]
     train = {**sections["train"], "metrics": [] if task == "regression" else ["neg_log_loss"]}
-    data = {key: value for key, value in sections["data"].items() if key != "validation_size"}
+    data = {key: value for key, value in sections.get("data", {}).items() if key != "validation_size"}
     return loads(
         dump({"name": "benchmark", "seed": seed, **sections, "data": {"name": of_task, **data}, "train": train})
     )

@@ -11,16 +11,6 @@ from nanotorch.train.config.value_checks import Check
 from nanotorch.train.data import datasets
 from nanotorch.train.model.preset import preset
 
-JUDGING: tuple[tuple[str, ...], ...] = (
-    ("sweep",),
-    ("early_stopping",),
-    ("train", "monitor"),
-    ("train", "calibration"),
-    ("data", "split"),
-    ("data", "validation_file"),
-)
-"""Keys of a config that want a validation part, or say themselves which rows it has."""
-
 
 def take_preset(root: Node) -> None:
     """Fill in a config that says `preset: default` (Note [Preset]); a DataError says why its table cannot be read.
@@ -51,12 +41,9 @@ def size(config: Config) -> tuple[int, int, str]:
 def _fill(root: Node, sections: dict[str, Any]) -> None:
     """Put values where the config states none."""
     mark = root.value["preset"]
-    found = [root.nearest(path) for path in JUDGING]
-    if any(way == path and node.value is not None for (node, way), path in zip(found, JUDGING, strict=True)):
-        sections = {**sections, "data": {}}
     for key, values in sections.items():
-        section = root.value.setdefault(key, Node({}, mark.mark, mark.key)) if values else None
-        if section is not None and isinstance(section.value, dict):
+        section = root.value.setdefault(key, Node({}, mark.mark, mark.key))
+        if isinstance(section.value, dict):
             named = section.value.get("name")
             if named is None or values.get("name") in (None, named.value):
                 for name, value in values.items():
