@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import datetime
 import gzip
 import io
 import json
@@ -272,3 +273,16 @@ def test_rows_from_a_named_pipe(run: Path, tmp_path: Path) -> None:
     command = f"{sys.executable} -m nanotorch.predict {run} --input <(cat {tmp_path}/new.csv) --output {tmp_path}/o.csv"
     subprocess.run(["bash", "-c", command], check=True, timeout=60)
     assert len(read_rows(tmp_path / "o.csv")) == 5
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_durations_are_seconds_in_any_unit(tmp_path: Path, unit: str) -> None:
+    given = [None if row % 5 == 0 else datetime.timedelta(seconds=row) for row in range(40)]
+    table = pyarrow.table({"d": pyarrow.array(given, pyarrow.duration(unit)), "y": [row % 2 for row in range(40)]})
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
+    read = table_file(str(tmp_path / "t.parquet"), "y")
+    expected = [np.nan if one is None else one.total_seconds() for one in given]
+    np.testing.assert_array_equal(read.features[:, 0], expected)
+    assert "column 'd' holds durations, which are taken in seconds" in read.notices
+    named = table_file(str(tmp_path / "t.parquet"), "y", categorical=["d"])
+    assert named.categories is not None and named.categories["d"][:3] == ("1", "11", "12")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
 
+from nanotorch.train.data.table import shown
 from nanotorch.train.terminal.text_report import listed
 
 LISTED = 5  # values in one sentence
@@ -59,8 +60,8 @@ class Noticed:
     def sentences(self) -> list[str]:
         """Return all of it, a sentence for each column and kind."""
         told = [
-            f"column {column!r}: {count} {'number' if count == 1 else 'numbers'} without the unit {unit!r} that all had"
-            " in training, taken as they stand"
+            f"column {shown(column)}: {count} {'number' if count == 1 else 'numbers'} without the unit {unit!r} that"
+            " all had in training, taken as they stand"
             for (column, unit), count in self.units.items()
         ]
         for column, taken in self.taken.items():
@@ -68,14 +69,14 @@ class Noticed:
             if texts:
                 rows = texts.total()
                 most = sorted(texts.items(), key=lambda item: (-item[1], item[0]))
-                shown = listed([f"{text!r} ({count})" for text, count in most], LISTED)
+                most_told = listed([f"{shown(text)} ({count})" for text, count in most], LISTED)
                 told.append(
-                    f"column {column!r}: {rows} {'row' if rows == 1 else 'rows'} with {len(texts)} "
-                    f"{'category' if len(texts) == 1 else 'categories'} unknown to the model, {taken}: {shown}"
+                    f"column {shown(column)}: {rows} {'row' if rows == 1 else 'rows'} with {len(texts)} "
+                    f"{'category' if len(texts) == 1 else 'categories'} unknown to the model, {taken}: {most_told}"
                 )
             if lacking:
                 told.append(
-                    f"column {column!r}: {lacking} missing {'value' if lacking == 1 else 'values'}, though none was"
-                    f" missing in training; {taken}"
+                    f"column {shown(column)}: {lacking} missing {'value' if lacking == 1 else 'values'}, though none"
+                    f" was missing in training; {taken}"
                 )
         return told

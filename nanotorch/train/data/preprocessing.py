@@ -37,7 +37,7 @@ from nanotorch.train.data.columns.raw_cells import as_numbers, as_texts, without
 from nanotorch.train.data.data_notices import Noticed
 from nanotorch.train.data.disk_rows import DiskRows
 from nanotorch.train.data.standardizer import How, QuantileScaler, Standardizer, fit_scaler, scaler_from_state
-from nanotorch.train.data.table import DataError, FloatArray, Mistakes, Rare, Table, Task
+from nanotorch.train.data.table import DataError, FloatArray, Mistakes, Rare, Table, Task, shown
 from nanotorch.train.terminal.text_report import listed
 
 LISTED = 5  # columns or values in one notice
@@ -120,7 +120,9 @@ class Preprocessing:
             with mistakes.gathered():
                 if np.isnan(table.features[:, index]).all():
                     raise DataError(
-                        f"column {name!r} has no value in any row for training; list it under data.drop", "data", "drop"
+                        f"column {shown(name)} has no value in any row for training; list it under data.drop",
+                        "data",
+                        "drop",
                     )
         mistakes.tell()
         values = table.features[:, list(numeric.values())] if texts else table.features
@@ -250,7 +252,7 @@ class Preprocessing:
             share = np.mean(self._numbers_of(table, name) == category.fallback)
             names = "list it under data.drop if it is a name or a number of the row; "
             yield (
-                f"column {name!r}: of {different:,} categories the {len(category.values):,} most frequent are told"
+                f"column {shown(name)}: of {different:,} categories the {len(category.values):,} most frequent are told"
                 f" apart, and the others, in {share:.1%} of the training rows, are one, '(other)';"
                 f" {names if different * 2 > len(table) else ''}data.max_categories or data.categories: embedding tells"
                 " more apart"
@@ -271,9 +273,9 @@ class Preprocessing:
             if not category.other:  # else there are such in the training part too
                 found = Counter(texts[code] for code in codes[~lacking].astype(np.int64).tolist())
                 unknown = Counter({text: count for text, count in found.items() if text not in known})
-                noticed.strange(name, unknown, f"taken for {category.names[category.fallback]!r}")
+                noticed.strange(name, unknown, f"taken for {shown(category.names[category.fallback])}")
             if not category.missing:
-                noticed.lacks(name, int(lacking.sum()), f"taken for {category.names[category.of_missing]!r}")
+                noticed.lacks(name, int(lacking.sum()), f"taken for {shown(category.names[category.of_missing])}")
 
     def encode(self, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> tuple[FloatArray, list[str]]:
         """Raw rows as the model sees them, and what was noticed about them.
@@ -334,10 +336,10 @@ class Preprocessing:
             known = spellings(category.values)
             texts = as_texts(columns[name], known, notation)
             unknown = Counter(text for text in texts if text is not None and text not in known)
-            noticed.strange(name, unknown, f"taken for {category.names[category.fallback]!r}")
+            noticed.strange(name, unknown, f"taken for {shown(category.names[category.fallback])}")
             if not category.missing:
                 lacking = sum(text is None for text in texts)
-                noticed.lacks(name, lacking, f"taken for {category.names[category.of_missing]!r}")
+                noticed.lacks(name, lacking, f"taken for {shown(category.names[category.of_missing])}")
             codes = [category.of_missing if text is None else known.get(text, category.fallback) for text in texts]
             numbers.append(np.array(codes, np.int64))
         rows = len(numeric[0]) if numeric else len(numbers[0])
@@ -416,8 +418,8 @@ def _holds_truths(column: FloatArray) -> bool:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return listed(list(map(repr, names)), LISTED)
+    return listed(list(map(shown, names)), LISTED)
 
 
 def _place(where: Callable[[int], str], name: str, row: int) -> str:
-    return f"{where(row)}: column {name!r}"
+    return f"{where(row)}: column {shown(name)}"

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nanotorch.train.data.table import DataError, Mistakes, Rare, Table
+from nanotorch.train.data.table import DataError, Mistakes, Rare, Table, shown
 from nanotorch.train.terminal.text_report import listed
 
 LISTED = 5  # classes in one message
@@ -77,9 +77,16 @@ def without_rare(
     if not rare.any():
         return table
     names = [name for name, few in zip(table.target_names, rare, strict=True) if not few]
-    listing = listed([f"{table.target_names[k]!r} ({counts[k]})" for k in np.flatnonzero(rare)], LISTED)
+    listing = listed([f"{shown(table.target_names[k])} ({counts[k]})" for k in np.flatnonzero(rare)], LISTED)
     number, kept = np.cumsum(~rare) - 1, np.arange(len(table))
     what, rows = "1 class" if rare.sum() == 1 else f"{rare.sum()} classes", int(counts[rare].sum())
+    if how == "group" and rare.sum() == 1:
+        raise DataError(
+            f"class {listing} alone has too few rows, and there is no other to put it with; data.rare: drop leaves its"
+            " rows out",
+            "data",
+            "rare",
+        )
     if how == "group":
         other = "(other)"
         while other in names:
@@ -92,10 +99,10 @@ def without_rare(
                 "data",
                 "rare",
             )
-        told = f"{what} of too few rows are one, {other!r} (data.rare: group): {listing}"
+        told = f"{what} of too few rows each are taken for one class, {other!r} (data.rare: group): {listing}"
     else:
         kept, other = np.flatnonzero(~rare[table.targets]), ""
-        told = f"{what} of too few rows, and with them {rows} rows, are left out (data.rare: drop): {listing}"
+        told = f"the {rows:,} rows of {what} that have too few are left out (data.rare: drop): {listing}"
     if len(names) < 2:
         raise DataError(
             f"{what} of too few rows and no two others: {listing}; there is nothing to learn", "data", "rare"
@@ -127,7 +134,7 @@ def _groups(parts: Sequence[Table]) -> list[tuple[str, int]]:
         rows = sum(map(len, parts))
         return [(f"the table has {rows} rows", rows)]
     counts = np.bincount(np.concatenate([part.targets for part in parts]), minlength=len(names)).tolist()
-    return [(f"class {name!r} has {count} rows", count) for name, count in zip(names, counts, strict=True)]
+    return [(f"class {shown(name)} has {count} rows", count) for name, count in zip(names, counts, strict=True)]
 
 
 def _division(

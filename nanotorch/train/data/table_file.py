@@ -205,6 +205,8 @@ def _read_parquet(path: Path, as_text: Collection[str], leave_out: Collection[st
             raise TableError(f"{path} has {len(names)} columns and no row")
         columns = parquet_columns(path, table, as_text, notation)
     notices = [f"{shown(name)} of {path} is the index of pandas and is not used" for name in index]
+    durations = [field.name for field in table.schema if str(field.type).startswith("duration")]
+    notices += [f"column {shown(name)} holds durations, which are taken in seconds" for name in durations]
     left_out = tuple(name for name in names if name in leave_out)
     return Columns(str(path), columns, tuple(notices), left_out=left_out, notation=notation)
 
@@ -218,24 +220,23 @@ def parquet_columns(path: Path, table: Any, as_text: Collection[str], notation: 
     for name, column in zip(table.column_names, table.columns, strict=True):
         kind = column.type.value_type if is_type.is_dictionary(column.type) else column.type
         numbers = (
-            is_type.is_integer(kind)
-            or is_type.is_floating(kind)
-            or is_type.is_decimal(kind)
-            or is_type.is_null(kind)
-            or is_type.is_duration(kind)
+            is_type.is_integer(kind) or is_type.is_floating(kind) or is_type.is_decimal(kind) or is_type.is_null(kind)
         )
-        if numbers and name not in as_text:
-            if is_type.is_duration(kind):
-                kind = column.type
-                seconds = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}[kind.unit]
-                columns[name] = column.cast("int64").to_numpy(zero_copy_only=False) * seconds
-            elif is_type.is_integer(column.type) or is_type.is_floating(column.type):
+        if is_type.is_duration(kind):
+            in_second = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}[kind.unit]
+            seconds = column.cast(kind).cast("int64").to_numpy(zero_copy_only=False) / in_second  # a null is NaN
+            columns[name] = notation.without_missing(seconds)
+            if name in as_text:
+                labels = [None if one != one else text_of(one) for one in columns[name].tolist()]
+                columns[name] = np.array(labels, object)
+        elif numbers and name not in as_text:
+            if is_type.is_integer(column.type) or is_type.is_floating(column.type):
                 columns[name] = column.to_numpy(zero_copy_only=False).astype(np.float64)  # a null is NaN
             else:
                 floats = [np.nan if value is None else float(value) for value in column.to_pylist()]
                 columns[name] = np.array(floats, np.float64)
             columns[name] = notation.without_missing(columns[name])
-        elif is_type.is_temporal(kind) and not is_type.is_duration(kind):
+        elif is_type.is_temporal(kind):
             columns[name] = np.array(iso_texts(column), object)
         elif numbers or is_type.is_boolean(kind) or str(kind) in ("string", "large_string", "string_view"):
             texts = [None if value is None else text_of(value) for value in column.to_pylist()]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotorch.train.data.columns.notation import Notation, is_missing, split_unit, text_of, truth_of
-from nanotorch.train.data.table import DataError, FloatArray
+from nanotorch.train.data.table import DataError, FloatArray, shown
 
 
 def as_numbers(
@@ -26,7 +26,7 @@ def as_numbers(
     """
     column = np.asarray(values)
     if column.ndim != 1:
-        raise DataError(f"column {name!r} has shape {column.shape}; one value a row is needed")
+        raise DataError(f"column {shown(name)} has shape {column.shape}; one value a row is needed")
     if column.dtype.kind in ("fiub" if truths else "fiu"):
         numbers = notation.without_missing(column.astype(np.float64))
     else:
@@ -42,13 +42,14 @@ def as_numbers(
                     lacking = is_missing(value) or value in notation.missing_numbers
                     numbers[row] = np.nan if lacking else float(value)
             except (TypeError, ValueError):
+                held = shown(value) if isinstance(value, str) else repr(value)
                 raise DataError(
-                    f"{where(row)}: column {name!r} holds {value!r}, {_no_number(value, notation, unit)}"
+                    f"{where(row)}: column {shown(name)} holds {held}, {_no_number(value, notation, unit)}"
                 ) from None
     infinite = np.isinf(numbers)
     if infinite.any():
         row = int(np.argmax(infinite))
-        raise DataError(f"{where(row)}: column {name!r} is {numbers[row]}, which is not finite")
+        raise DataError(f"{where(row)}: column {shown(name)} is {numbers[row]}, which is not finite")
     return numbers
 
 
