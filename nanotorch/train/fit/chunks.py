@@ -16,9 +16,10 @@ process from some 230 steps on, in windows of 32 rows or of 200, later ones from
 windows counted too. `PAYS_AHEAD` lies between; there a step counts the more, the more rows it has.
 Steps of large networks are products of matrices and memory, of which a program saves a twentieth or a tenth, while
 recording and checking one takes as long as 40 of them: from `LARGE` parameters on it takes twice as many steps.
-Fits that are alike share a program: where a search, a sweep, folds or repeats train several of them, the steps of all
-that it was asked for count together, whether they are taken at once or not. So each of them has the bits of the same
-fit alone where that is told to run as a program (`compile=True`), and what each ran as is in its record.
+Fits that are alike share a program: in a search of the estimators the steps of all that it was asked for count
+together, whether they are taken at once or not. So each of them has the bits of the same fit alone where that is told
+to run as a program (`compile=True`), and the search says which ran so. Runs of the trainer that are trained side by
+side are judged one by one: each has a directory, checkpoints and scores to write, which takes longer than so few steps.
 
 A program of NumPy gives the plain step bit for bit, so it never matters which steps ran as one. A table gives it to
 rounding (Note [Tolerance of tables]), so it has to be the same steps whenever a training is repeated, or stopped and
