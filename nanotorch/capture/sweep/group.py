@@ -68,6 +68,11 @@ class Group(Compiled):
         name = getattr(self.steps[0], "__qualname__", type(self.steps[0]).__name__)
         return f"the sweep of {len(self.steps)} x {name}"
 
+    @property
+    def recorded(self) -> int:
+        """How many programs were recorded."""
+        return self._recorded
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Take all steps; return what they return, each tensor with one more axis in front."""
         result = super().__call__(*args, **kwargs)

@@ -11,9 +11,10 @@ and is made one that all take at once (Note [Batched programs]), if run for each
 what the model's own step has left in the call of the second recording.
 
 Tables are recorded ahead (Note [Recorded ahead]): all is put back after that, so only the first step runs as often as
-it is recorded, and the others once, to be compared. Where a table is known already that fits the steps of a group, what
-stands for each model in the places of the first one is known with it: a program for other rows, as of the last batch,
-needs no step of the others. What a step can reach is walked again only where no program says that it is as it was.
+it is recorded, and the others once, to be compared, or none but one (Note [Programs that are known]). Where a table is
+known already that fits the steps of a group, what stands for each model in the places of the first one is known with
+it: a program for other rows, as of the last batch, needs no step of the others. What a step can reach is walked again
+only where no program says that it is as it was.
 
 Steps that are not alike, as of networks of other widths, are in groups of their own: a `Sweep` runs one group after the
 other. A group whose steps turn out to be unlike, as when one of the models is frozen, falls apart.
@@ -325,6 +326,11 @@ class Sweep:
         for numbers, part in parts:
             whole[numbers] = part
         return from_array(whole)
+
+    @property
+    def recorded(self) -> int:
+        """How many programs were recorded."""
+        return sum([group.recorded for _, group in self.groups])
 
     @property
     def code(self) -> str:

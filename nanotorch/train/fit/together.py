@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import time
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -229,7 +228,7 @@ class Group(Generic[Key]):
             for scheduler in schedulers:
                 scheduler.step()
 
-        started = time.perf_counter()
+        recorded, started = self._sweep.recorded, time.perf_counter()
         pieces, norms = self._sweep.run(
             _fields([of.chunks.tensors for of in dues]),
             [of.rows for of in dues],
@@ -240,17 +239,21 @@ class Group(Generic[Key]):
         seconds = (time.perf_counter() - started) / count
         arrays = [[part.numpy() for part in piece] for piece in pieces]
         for number, (of, norm) in enumerate(zip(dues, norms.numpy(), strict=True)):
-            of.chunks.seconds = min(of.chunks.seconds or seconds, seconds)
+            if self._sweep.recorded == recorded:  # else it says nothing about the steps that follow
+                of.chunks.seconds = min(of.chunks.seconds or seconds, seconds)
             of.given = [[part[number] for part in piece] for piece in arrays], norm
 
     def _epochs(self, dues: Sequence[DueSteps]) -> int:
-        """Return of how many epochs the steps are to be taken in one call."""
+        """Return of how many epochs the steps are to be taken in one call: of two, as long as nobody knows how long
+        a step takes.
+        """
         first = dues[0]
         rows, steps = first.chunks.rows_per_epoch, -(-first.chunks.rows_per_epoch // first.window)
         weights = sum([parameter.numel() for parameter in first.training.model.parameters()])
         room = MOST_AHEAD // (len(dues) * (rows * (2 + len(first.training.meter.target_names)) + weights))
-        quick = LONGEST_AHEAD // (steps * max([of.chunks.seconds for of in dues]) or math.inf)
-        return min(room, int(quick), *[of.epochs for of in dues])
+        slowest = steps * max([of.chunks.seconds for of in dues])
+        quick = int(LONGEST_AHEAD / slowest) if slowest else 2
+        return min(room, quick, *[of.epochs for of in dues])
 
     def _take_epochs(self, sweep: Sweep, dues: Sequence[DueSteps], epochs: int) -> bool:
         """Take all steps of so many epochs of all members in one call; return whether that was possible."""
