@@ -70,6 +70,8 @@ class Narrator:
             self.warn(f"note: {self._files.notice}")
         for note in notes:
             self.log(note)
+        for record in history:
+            self._progress.remember(record)
         self._curves.begin(config, history)
 
     def steps(self, count: int, loss: float | None) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from nanotorch.train.score.meter import is_loss
 from nanotorch.train.terminal.standard_streams import past, printable
 from nanotorch.train.terminal.text_report import number
+
+KEPT = 20  # epochs whose lines stay above the bar, beside those that are the best so far
+BESIDE = 28  # columns that the bar takes with epoch, share and times, where it is shortest
 
 
 class Progress:
@@ -21,16 +25,18 @@ class Progress:
         self._score = f"validation_{metric}"
         self._bar: Any = None
         self._draw: Callable[[], Any] | None = None  # until the first step: what is said before it stays above the bar
-        self._postfix: dict[str, str] = {}
+        self._told: dict[str, str] = {}
+        self._best: tuple[float, int] | None = None
         if bar and sys.stdout.isatty() and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
             from tqdm import tqdm
 
             # a pseudo-terminal without a window says that it has 0 columns or lines, and tqdm would show nothing
             has_size = min(os.get_terminal_size(sys.stderr.fileno())) > 0
             size = {"dynamic_ncols": True} if has_size else {"ncols": 80, "nrows": 24}
-            form = "{desc}{percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]"  # fits 80 columns
+            form = "{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
             total = epochs * steps_per_epoch
             self._draw = lambda: tqdm(total=total, initial=done, bar_format=form, file=past(sys.stderr), **size)
+            self._columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
 
     def __enter__(self) -> Self:
         """Start with the first epoch."""
@@ -60,20 +66,43 @@ class Progress:
         if self._bar is not None:
             self._bar.update(count)
             if loss is not None:
-                self._postfix["loss"] = number(loss)
-                self._bar.set_postfix(self._postfix, refresh=False)
+                self._told["loss"] = number(loss)
+                self._tell()
+
+    def remember(self, record: Mapping[str, Any]) -> bool:
+        """Take an epoch that is done into what is the best so far; return whether it is."""
+        score, best = record.get(self._score), self._best  # epochs of before may have been scored otherwise
+        if score is None:
+            return False
+        better = best is None or (score < best[0] if is_loss(self.metric) else score > best[0])
+        if better:
+            self._best = score, record["epoch"]
+        return better
 
     def epoch(self, record: dict[str, Any]) -> str:
         """Show that an epoch is done, whose line of `metrics.jsonl` is `record`; return it as a line of text."""
         train, validation = record["train_loss"], record["validation_loss"]
         score = record[self._score]
-        if self._bar is not None:
-            self._bar.set_description(f"epoch {record['epoch']}/{self.epochs}", refresh=False)
-            self._postfix |= {"loss": number(train), f"val_{self.metric}": number(score)}
-            self._bar.set_postfix(self._postfix, refresh=False)
+        better = self.remember(record)
         count = f"{record['epoch']:{len(str(self.epochs))}}/{self.epochs}"
         line = (
             f"epoch {count}  loss {number(train)}  validation loss {number(validation)}  "
             f"validation {self.metric} {number(score)}"
         )
+        if self._bar is not None and self._best is not None:
+            if better or record["epoch"] % max(1, self.epochs // KEPT) == 0:
+                narrow = f"{count}  loss {number(train)} / {number(validation)}  {self.metric} {number(score)}"
+                self._bar.write(line if len(line) < self._columns else narrow, file=past(sys.stderr))
+            self._bar.set_description_str(f"{record['epoch']}/{self.epochs} ", refresh=False)
+            best = f"{number(self._best[0])} in {self._best[1]}"
+            self._told |= {"loss": number(train), self.metric: number(score), "best": best}
+            self._told["lr"] = f"{record['learning_rate']:.2g}"
+            self._tell()
         return line
+
+    def _tell(self) -> None:
+        """Put beside the bar as much as fits, the most wanted first."""
+        wanted = [f"{name} {self._told[name]}" for name in (self.metric, "best", "loss", "lr") if name in self._told]
+        while wanted and len("  ".join(wanted)) + 2 * len(str(self.epochs)) + BESIDE > self._columns:
+            wanted.pop()
+        self._bar.set_postfix_str("  ".join(wanted), refresh=False)
