@@ -33,6 +33,7 @@ from nanotorch.utils import files
 
 PARQUET, ARRAYS = (".parquet", ".pq"), (".npy", ".npz")  # endings of names
 MOST_CELLS = 2**33  # of a Parquet file, which packs equal ones into a few bytes
+CELLS_AT_ONCE = 2**20  # that are taken from Arrow together
 
 
 @DATASETS.register("file", task="task", own=True)
@@ -200,10 +201,16 @@ def _read_parquet(path: Path, as_text: Collection[str], leave_out: Collection[st
     with parquet_file(path) as file:
         names = file.schema_arrow.names
         index = [name for name in names if re.fullmatch(r"__index_level_\d+__", name)]
-        table = file.read([name for name in names if name not in (*leave_out, *index)])
-        if not table.num_rows:
+        wanted, rows = [name for name in names if name not in (*leave_out, *index)], file.metadata.num_rows
+        if not rows:
             raise TableError(f"{path} has {len(names)} columns and no row")
-        columns = parquet_columns(path, table, as_text, notation)
+        columns: dict[str, NDArray[Any]] = {}
+        mistakes, at_once = Mistakes(), max(1, CELLS_AT_ONCE // rows)
+        for start in range(0, len(wanted), at_once):  # what Arrow takes for a whole table it keeps
+            with mistakes.gathered():
+                piece = file.read(wanted[start : start + at_once])
+                columns |= parquet_columns(path, piece, as_text, notation)
+        mistakes.tell()
     notices = [f"{shown(name)} of {path} is the index of pandas and is not used" for name in index]
     durations = [field.name for field in table.schema if str(field.type).startswith("duration")]
     notices += [f"column {shown(name)} holds durations, which are taken in seconds" for name in durations]
