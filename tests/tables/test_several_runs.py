@@ -41,11 +41,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             writer.writerow(["" if row % 9 == 4 else f"{a:.3f}", f"{b:.3f}", kind, *texts, f"{5e4 + 100 * score:.3f}"])
     for target in KINDS:
         others = [name for name in KINDS if name != target]
-        several = ["train.repeats=2" if target == "two" else "train.folds=3"]
-        several += ["loss.label_smoothing=0"] if target == "classes" else []
-        options = [*several, "train.epochs=2", "train.compile=false", "model.hidden=[8]", f"data.drop={others}"]
-        arguments = [str(place / "rows.csv"), "--target", target, *options, "--output", str(place / target), "--quiet"]
-        assert train.main(arguments) == 0
+        loss = {"classes": "CrossEntropyLoss", "two": "BCEWithLogitsLoss", "numbers": "MSELoss"}[target]
+        several = "repeats: 2" if target == "two" else "folds: 3"
+        (place / f"{target}.yaml").write_text(
+            f"name: {target}\ndata: {{file: {place / 'rows.csv'}, target: {target}, drop: {others}}}\n"
+            f"model: {{hidden: [8]}}\nloss: {{name: {loss}}}\noptimizer: {{name: AdamW, lr: 0.01}}\n"
+            f"train: {{epochs: 2, batch_size: 16, compile: false, {several}}}\n"
+        )
+        assert train.main([str(place / f"{target}.yaml"), "--output", str(place / target), "--quiet"]) == 0
     return place
 
 

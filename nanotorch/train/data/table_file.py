@@ -211,8 +211,9 @@ def _read_parquet(path: Path, as_text: Collection[str], leave_out: Collection[st
                 piece = file.read(wanted[start : start + at_once])
                 columns |= parquet_columns(path, piece, as_text, notation)
         mistakes.tell()
+        kinds = {field.name: str(field.type) for field in file.schema_arrow}
+        durations = [name for name in wanted if kinds[name].startswith("duration")]
     notices = [f"{shown(name)} of {path} is the index of pandas and is not used" for name in index]
-    durations = [field.name for field in table.schema if str(field.type).startswith("duration")]
     notices += [f"column {shown(name)} holds durations, which are taken in seconds" for name in durations]
     left_out = tuple(name for name in names if name in leave_out)
     return Columns(str(path), columns, tuple(notices), left_out=left_out, notation=notation)
