@@ -70,6 +70,7 @@ FOUND = {
     "one category": ("constant columns", ["c"], lambda t: {"c": np.full(ROWS, "kg")}),
     "mostly missing": ("columns without most values", ["c"], lambda t: {"c": np.where(np.arange(ROWS) % 3, "", "4.5")}),
     "another unit": ("duplicated columns", ["c"], lambda t: {"c": t["height"] * -2.54 + 7}),
+    "another unit, rounded": ("duplicated columns", ["c"], lambda t: {"c": np.round(t["height"] * 2.54, 3)}),
     "other names": ("duplicated columns", ["c"], lambda t: {"c": np.char.add("colour of ", t["colour"][::1])}),
     "shuffled numbers": ("row numbers among the columns", ["c"], lambda t: {"c": shuffled(np.arange(ROWS) + 1)}),
     "ids": ("row numbers among the columns", ["user_id"], lambda t: {"user_id": RNG(1).choice(10**9, ROWS, False)}),
@@ -150,6 +151,11 @@ def test_rows_of_few_columns_of_few_values_are_alike_by_chance(tmp_path: Path) -
     few = {name: draw.integers(0, 3, ROWS) for name in "abc"} | {"label": draw.choice(["no", "yes"], ROWS)}
     assert odd(tmp_path, few) == {}
     assert odd(tmp_path, {name: np.r_[column, column] for name, column in plain().items()}) == {"rows in two parts": ()}
+
+
+def test_two_rows_that_are_alike_are_passed_over(tmp_path: Path) -> None:
+    table = {name: np.r_[column, column[:2]] for name, column in plain().items()}
+    assert odd(tmp_path, table) == {}
 
 
 def test_repeated_rows_are_counted_by_their_values(tmp_path: Path) -> None:

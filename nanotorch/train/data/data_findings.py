@@ -26,6 +26,8 @@ FEWEST = 20  # rows that say something
 NAMED = 4  # columns in one sentence
 MOST_COLUMNS = 1000  # that are tried alone
 LEAST_VARYING = 5  # rows of other values than most, below which columns are alike by chance
+ALIKE = 1 - 1e-6  # correlation of columns that say the same, but for rounding
+FEW_SHARED = 0.01  # of the rows of validation and test, which change no score
 LACKING = 0.5  # share of the rows
 MOST_TEXTS = 0.7  # different ones, of the rows
 CHANCE = 0.01  # rows that may be alike by chance, of all
@@ -151,26 +153,20 @@ def _copies(looked: _Looked) -> Iterator[Oddity]:
     """Columns that are each other's multiple, or that tell the same categories apart."""
     middle = looked.ordered[len(looked.ordered) // 2]
     varying = (looked.few != middle).sum(0) >= LEAST_VARYING
-    first: dict[tuple[str, bytes], str] = {}
+    first: dict[bytes, str] = {}
     pairs: dict[str, str] = {}
-    numbers = [index for name, index in looked.columns.items() if varying[index] and name not in looked.texts]
+    numbers = [name for name, index in looked.columns.items() if varying[index] and name not in looked.texts]
+    numbers = numbers[:MOST_COLUMNS]
+    values = looked.few[:, [looked.columns[name] for name in numbers]]
     with np.errstate(all="ignore"):
-        values = looked.few[:, numbers]
-        values = (values - np.nanmean(values, 0)) / np.nanstd(values, 0) if numbers else values
-        away = np.nan_to_num(np.abs(values)).argmax(0)
-        values *= np.where(values[away, np.arange(len(numbers))] < 0, -1, 1)  # the opposite says the same
-        rounded = np.round(values, 6) + 0.0
-    keys = {index: np.ascontiguousarray(rounded[:, at]).tobytes() for at, index in enumerate(numbers)}
-    for name, index in looked.columns.items():
-        if not varying[index]:
-            continue
-        alike = []
-        if name in looked.texts:
-            alike.append(("categories", _by_appearance(looked.few[:, index])))
-        else:
-            alike.append(("numbers", keys[index]))
-        for key in alike:
-            other = first.setdefault(key, name)
+        values = np.nan_to_num((values - np.nanmean(values, 0)) / np.nanstd(values, 0)) if numbers else values
+        values /= np.sqrt((values**2).sum(0))
+    for later, earlier in np.argwhere(np.tril(np.abs(values.T @ values), -1) > ALIKE).tolist():
+        if _same(looked, numbers[earlier], numbers[later]):
+            pairs.setdefault(numbers[later], numbers[earlier])
+    for name in looked.texts:
+        if varying[looked.columns[name]]:
+            other = first.setdefault(_by_appearance(looked.few[:, looked.columns[name]]), name)
             if other != name and _same(looked, other, name):
                 pairs[name] = other
     if pairs:
@@ -199,7 +195,7 @@ def _same(looked: _Looked, one: str, other: str) -> bool:
     there = ~np.isnan(a)
     if (np.isnan(b) == there).any():
         return False
-    return bool(abs(np.corrcoef(a[there], b[there])[0, 1]) > 1 - 1e-9)
+    return bool(abs(np.corrcoef(a[there], b[there])[0, 1]) > ALIKE)
 
 
 def _row_numbers(looked: _Looked) -> Iterator[Oddity]:
@@ -253,7 +249,7 @@ def _shared(looked: _Looked) -> Iterator[Oddity]:
     """Rows of validation and test that were trained on."""
     whole = looked.numbers_with_target
     shared = {name: int(np.isin(whole[name], whole["train"]).sum()) for name in whole if name != "train"}
-    if any(shared.values()):
+    if sum(shared.values()) > max(2, FEW_SHARED * sum(len(whole[name]) for name in shared)):
         told = " and ".join(
             f"{count:,} of {counted(len(whole[name]), f'{name} row')}" for name, count in shared.items() if count
         )
