@@ -53,7 +53,7 @@ class MLPClassifier(ClassifierMixin, Network):
         verbose: print a line for every epoch.
         warm_start: `fit` begins with the weights that the last fit ended with.
         momentum, nesterovs_momentum: of "sgd".
-        early_stopping: set `validation_fraction` of the rows apart (stratified by class), watch the accuracy there,
+        early_stopping: set `validation_fraction` of the rows apart (by class, where they are enough), watch the accuracy there,
             and end with the weights of the best epoch.
         validation_fraction: which part of the rows to set apart.
         beta_1, beta_2, epsilon: of "adam".

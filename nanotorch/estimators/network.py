@@ -500,8 +500,15 @@ class Network(BaseEstimator):
 
 
 def _apart(rows: Rows, seed: int, fraction: float) -> tuple[Rows, Rows]:
-    """Return the rows to learn from, and those that are set apart."""
-    chosen = rows.targets if rows.stratify else None
+    """Return the rows to learn from, and those that are set apart: stratified where every class can have a row in each.
+
+    scikit-learn's MLPClassifier stratifies two classes alone, so few rows of many classes are no mistake to it.
+    """
+    chosen = None
+    if rows.stratify:
+        counts, size = np.unique(rows.targets, return_counts=True)[1], math.ceil(len(rows.features) * fraction)
+        if counts.min() >= 2 and len(counts) <= min(size, len(rows.features) - size):
+            chosen = rows.targets
     kept, apart = train_test_split(
         np.arange(len(rows.features)), test_size=fraction, random_state=seed, stratify=chosen
     )

@@ -8,6 +8,7 @@ import json
 import math
 import pickle
 import pickletools
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -537,3 +538,19 @@ def test_fits_in_threads_have_the_numbers_of_fits_alone() -> None:
     alone = list(map(fitted, range(6)))
     with ThreadPoolExecutor(3) as pool:
         assert list(pool.map(fitted, range(6))) == alone
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.3])
+@pytest.mark.parametrize("classes", [2, 3, 8])
+@pytest.mark.parametrize("rows", [8, 12, 20, 41])
+def test_early_stopping_sets_rows_apart_wherever_scikit_learn_does(rows: int, classes: int, fraction: float) -> None:
+    X, y = np.random.default_rng(0).standard_normal((rows, 3)), np.arange(rows) % classes
+    fits = []
+    for kind in (TheirClassifier, MLPClassifier):
+        network = kind((4,), max_iter=2, early_stopping=True, validation_fraction=fraction, random_state=0)
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                fits.append(network.fit(X, y).predict(X).shape == (rows,))
+        except ValueError:
+            fits.append(False)
+    assert fits[1] >= fits[0]
