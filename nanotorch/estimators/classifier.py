@@ -53,8 +53,8 @@ class MLPClassifier(ClassifierMixin, Network):
         verbose: print a line for every epoch.
         warm_start: `fit` begins with the weights that the last fit ended with.
         momentum, nesterovs_momentum: of "sgd".
-        early_stopping: set `validation_fraction` of the rows apart (by class, where they are enough), watch the accuracy there,
-            and end with the weights of the best epoch.
+        early_stopping: set `validation_fraction` of the rows apart (stratified by class, where there are enough of
+            each), watch the accuracy there, and end with the weights of the best epoch.
         validation_fraction: which part of the rows to set apart.
         beta_1, beta_2, epsilon: of "adam".
         n_iter_no_change: stop when there was nothing better for more than so many epochs; infinity always trains
