@@ -18,7 +18,6 @@ class Progress:
     def __init__(self, epochs: int, steps_per_epoch: int, metric: str, bar: bool = True, done: int = 0) -> None:
         self.epochs = epochs
         self.metric = printable(metric, kept="")
-        self._score = f"validation_{metric}"
         self._bar: Any = None
         self._draw: Callable[[], Any] | None = None  # until the first step: what is said before it stays above the bar
         self._postfix: dict[str, str] = {}
@@ -65,15 +64,16 @@ class Progress:
 
     def epoch(self, record: dict[str, Any]) -> str:
         """Show that an epoch is done, whose line of `metrics.jsonl` is `record`; return it as a line of text."""
-        train, validation = record["train_loss"], record["validation_loss"]
-        score = record[self._score]
+        train, validation = record["train_loss"], record.get("validation_loss")
+        part = "train" if validation is None else "validation"
+        score = record.get(f"{part}_{self.metric}")
         if self._bar is not None:
             self._bar.set_description(f"epoch {record['epoch']}/{self.epochs}", refresh=False)
-            self._postfix |= {"loss": number(train), f"val_{self.metric}": number(score)}
+            self._postfix |= {"loss": number(train)}
+            if score is not None:
+                self._postfix[f"{'train' if validation is None else 'val'}_{self.metric}"] = number(score)
             self._bar.set_postfix(self._postfix, refresh=False)
         count = f"{record['epoch']:{len(str(self.epochs))}}/{self.epochs}"
-        line = (
-            f"epoch {count}  loss {number(train)}  validation loss {number(validation)}  "
-            f"validation {self.metric} {number(score)}"
-        )
-        return line
+        shown = "" if validation is None else f"  validation loss {number(validation)}"
+        shown += "" if score is None else f"  {part} {self.metric} {number(score)}"
+        return f"epoch {count}  loss {number(train)}{shown}"
