@@ -50,6 +50,7 @@ from nanotorch.train.model.models import mlp
 from nanotorch.train.model.preset import preset
 from nanotorch.train.model.tabular import tabm
 from nanotorch.train.record.checkpoint import Checkpoint
+from nanotorch.train.score.meter import weighted_variance
 from nanotorch.train.terminal.blas_threads import blas_threads, worth_threads
 from nanotorch.utils.data import DataLoader, TensorDataset
 
@@ -442,7 +443,10 @@ class Network(BaseEstimator):
             torch.tensor(column, dtype=None if column.dtype.kind == "i" else dtype, device=device)
             for column in (rows.features, *columns)
         ]
-        return Part(TensorDataset(*tensors), self._scored_as(rows.targets))
+        scored_as = {**self._scored_as(rows.targets), "weighted": rows.weights is not None}
+        if rows.weights is not None and "target_variance" in scored_as:
+            scored_as["target_variance"] = weighted_variance(rows.targets, rows.weights)
+        return Part(TensorDataset(*tensors), scored_as)
 
     # ------------------------------------------------------------ predicting
 

@@ -794,7 +794,7 @@ def test_an_unknown_name_does_not_hide_what_is_wrong_beside_it() -> None:
     with pytest.raises(ConfigError) as caught:
         loads(GOOD, overrides=["data.name=digts", "data.test_size=1.5", "data.anything=3"])
     text = str(caught.value)
-    assert "unknown dataset 'digts'" in text and "data.test_size: expected float > 0 and < 1, got 1.5" in text
+    assert "unknown dataset 'digts'" in text and "data.test_size: expected float >= 0 and < 1, got 1.5" in text
     assert "anything" not in text  # it may be an argument of the dataset that was meant
 
 

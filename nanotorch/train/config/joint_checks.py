@@ -9,8 +9,9 @@ from typing import Any
 
 import nanotorch.nn
 from nanotorch.registry import DATASETS, LOSSES, METRICS, MODELS, OPTIMIZERS, SCHEDULERS, closest
-from nanotorch.train.config.sections import Config, NamedSection, as_tensors
+from nanotorch.train.config.sections import Config, DataSection, NamedSection, as_tensors
 from nanotorch.train.config.value_checks import Check
+from nanotorch.train.data.division.from_file import wrong_in_split
 from nanotorch.train.data.sklearn_sets import possible_tasks
 from nanotorch.train.model.models import too_large
 
@@ -43,6 +44,7 @@ def check_together(check: Check) -> None:
     _check_metrics(check)
     _check_exclusive(check)
     _check_folds(check)
+    _check_split(check)
     _check_schedule(check)
     _check_amounts(check)
 
@@ -187,6 +189,29 @@ def _check_folds(check: Check) -> None:
     if runs > MOST_RUNS:
         place = "repeats" if check.is_given(("train", "repeats")) else "folds"
         check.report(("train", place), f"these are {runs:,} runs, and a config makes at most {MOST_RUNS:,}")
+
+
+def _check_split(check: Check) -> None:
+    """What says which rows are of a part says it once."""
+    split = check.value("data", "split")
+    for key, message in wrong_in_split(split) if isinstance(split, dict) else ():
+        check.report(("data", "split", key), message, at_key=True)
+    by_cells = isinstance(split, dict) and split.get("by") == "column"
+    folded = [place for place in (("train", "folds"), ("data", "fold")) if check.value(*place) is not None]
+    for part in ("validation", "test"):
+        size, file = check.value("data", f"{part}_size"), check.value("data", f"{part}_file")
+        said = f"data.{part}_file" if file is not None else "data.split: {by: column}" if by_cells else None
+        if said is None:
+            continue
+        if file is not None and by_cells:
+            message = "the cells of data.split's column say which rows are of which part; leave out one of the two"
+            check.report(("data", f"{part}_file"), message)
+        if size not in (None, DataSection.model_fields[f"{part}_size"].default):
+            message = f"{said} says which rows are the {part} part; leave out one of the two"
+            check.report(("data", f"{part}_size"), message)
+        if folded and (part == "test" or by_cells):
+            message = f"{said} says which rows are for the test, and each fold has others; leave out one of the two"
+            check.report(folded[0], message)
 
 
 def _check_sizes(check: Check, share: float) -> None:

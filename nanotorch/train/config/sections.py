@@ -33,7 +33,6 @@ from nanotorch.registry import (
     OPTIMIZERS,
     SCHEDULERS,
     Between,
-    Fraction,
     NameIn,
     NonNegativeFloat,
     NonNegativeInt,
@@ -43,6 +42,8 @@ from nanotorch.registry import (
 )
 from nanotorch.train.config.strict_yaml import show
 from nanotorch.utils.files import expanded
+
+PartSize = Annotated[float, Between(0, 1, high_open=True)]
 
 REGISTRIES = {  # what is imported as `nanotorch. ...` above fills them
     "datasets": DATASETS,
@@ -111,7 +112,7 @@ class NamedSection(Section):
 
 
 class DataSection(NamedSection):
-    """Which dataset (or whose `file`), how it is divided (in fractions of all rows),
+    """Which dataset (or whose `file`), how it is divided (in fractions of all rows, 0 for no such part),
     and whether columns are standardised.
 
     `fold: [2, 5]` makes the second of five equal parts the test part, in place of `test_size`. `rare` says what to do
@@ -120,8 +121,8 @@ class DataSection(NamedSection):
 
     registry = DATASETS
     name_of_key = {"file": "file"}
-    test_size: Fraction = 0.2
-    validation_size: Fraction = 0.2
+    test_size: PartSize = 0.2
+    validation_size: PartSize = 0.2
     standardize: bool | Literal["robust", "quantile"] = True
     standardize_target: bool | Literal["auto"] = "auto"
     fold: tuple[PositiveInt, PositiveInt] | None = None

@@ -9,6 +9,7 @@ from nanotorch.train.config.sections import Config
 from nanotorch.train.config.strict_yaml import Node
 from nanotorch.train.config.value_checks import Check
 from nanotorch.train.data import datasets
+from nanotorch.train.data.split import about_training_rows
 from nanotorch.train.model.preset import preset
 
 
@@ -34,8 +35,8 @@ def size(config: Config) -> tuple[int, int, str]:
     """Return how many rows the training part of a config has, about, how many columns, and the task."""
     section = config.data
     table = datasets.load(section.name, section.arguments, config.seed or 0)
-    rows = round(len(table) * (1 - section.test_size - section.validation_size))
-    return max(1, rows), table.features.shape[1], table.task
+    rows = about_training_rows(table, section.test_size, section.validation_size)
+    return rows, table.features.shape[1], table.task
 
 
 def _fill(root: Node, sections: dict[str, Any]) -> None:

@@ -79,6 +79,7 @@ class Columns(Mapping[str, Column]):
         kept: columns as they stand in the file, for whoever copies them: texts of CSV, an array of Arrow or of NumPy.
         notation: how numbers are written in the texts.
         numbers: the rows of the file that these are, where some were left out.
+        pieces: the files that these are, one after the other, where they are several.
     """
 
     source: str
@@ -90,6 +91,7 @@ class Columns(Mapping[str, Column]):
     kept: Mapping[str, Any] = field(default_factory=dict, repr=False)
     notation: Notation = PLAIN
     numbers: NDArray[np.int64] | None = None
+    pieces: tuple[Columns, ...] = ()
 
     def __getitem__(self, name: str) -> Column:
         return self.columns[name]
@@ -109,8 +111,30 @@ class Columns(Mapping[str, Column]):
         """Return the place of a row (they count from 0) in words:
         "table.csv, line 3", or "row 2" where there are no lines.
         """
+        piece, row = self._found(row)
+        return f"{piece.source}, row {row + 1}" if piece.lines is None else piece.lines.place(piece.lines.line(row))
+
+    def cell(self, row: int, name: str) -> str:
+        """Return a cell as it stands in its file, "" where it has no lines; the file is read again."""
+        piece, row = self._found(row)
+        return "" if piece.lines is None else piece.lines.cell(row, name)
+
+    def _found(self, row: int) -> tuple[Columns, int]:
+        """Return where a row is, and its number there."""
         row = self.first + (row if self.numbers is None else int(self.numbers[row]))
-        return f"{self.source}, row {row + 1}" if self.lines is None else self.lines.place(self.lines.line(row))
+        for piece in self.pieces:
+            if row < piece.rows:
+                return piece._found(row)
+            row -= piece.rows
+        return self, row
+
+    @property
+    def piece_of_rows(self) -> NDArray[np.int64]:
+        """The number of the piece that each row is of."""
+        pieces = np.repeat(np.arange(len(self.pieces)), [piece.rows for piece in self.pieces])
+        if not self.pieces:
+            return np.zeros(self.rows, np.int64)
+        return pieces if self.numbers is None else pieces[self.numbers]
 
     def take(self, rows: NDArray[np.int64]) -> Columns:
         """These rows of it."""
@@ -120,6 +144,16 @@ class Columns(Mapping[str, Column]):
     def only(self, names: Collection[str]) -> Columns:
         """These columns of it."""
         return replace(self, columns={name: column for name, column in self.columns.items() if name in names})
+
+
+def joined(pieces: Sequence[Columns]) -> Columns:
+    """Return files of the same columns as one, one after the other."""
+    columns = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+    notices = tuple(dict.fromkeys(notice for piece in pieces for notice in piece.notices))
+    first = pieces[0]
+    return Columns(
+        first.source, columns, notices, left_out=first.left_out, notation=first.notation, pieces=tuple(pieces)
+    )
 
 
 def known_column(name: str, known: Collection[str], source: str, key: str) -> None:

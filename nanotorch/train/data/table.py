@@ -89,6 +89,32 @@ class Rare(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Division:
+    """What a file says of how its rows are divided into parts.
+
+    Attributes:
+        by: what is divided: rows one by one, groups of them, or the time.
+        column: where that stands, "" for rows one by one.
+        values: the number of each row's group, or its time, (n,): as it is, or in microseconds; None for rows.
+        parts: the number of each row's part, (n,): 0 for training, 1 validation, 2 test; -1 where that is to be found.
+        stated: the key of the config that says which rows are of a part, in the order of these numbers; "" where none.
+        dates: whether the times are dates.
+    """
+
+    by: Literal["rows", "group", "time"]
+    column: str
+    values: FloatArray | None
+    parts: NDArray[np.int8]
+    stated: tuple[str, str, str] = ("", "", "")
+    dates: bool = False
+
+    def rows(self, index: NDArray[np.int64]) -> Division:
+        """Return what it says of these rows."""
+        values = None if self.values is None else self.values[index]
+        return replace(self, values=values, parts=self.parts[index])
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """Features and targets of a supervised problem, checked when it is made.
 
@@ -117,6 +143,8 @@ class Table:
     dates: Mapping[str, Any] = field(default_factory=dict)
     texts: tuple[str, ...] = ()
     rare: Rare | None = None
+    division: Division | None = None
+    weights: FloatArray | None = None
 
     def __post_init__(self) -> None:
         """Refuse what could not be trained on."""
@@ -149,7 +177,11 @@ class Table:
         """Return the table of these rows only."""
         features = self.features.rows(index) if isinstance(self.features, DiskRows) else self.features[index]
         numbers = index if self.numbers is None else self.numbers[index]
-        return replace(self, features=features, targets=self.targets[index], numbers=numbers)
+        division = None if self.division is None else self.division.rows(index)
+        weights = None if self.weights is None else self.weights[index]
+        return replace(
+            self, features=features, targets=self.targets[index], numbers=numbers, division=division, weights=weights
+        )
 
 
 def _refuse_non_finite(values: FloatArray, what: str, names: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,11 +24,13 @@ from nanotorch.train.data.columns.column_kinds import Kind, codes, kind_of
 from nanotorch.train.data.columns.dates import PARTS, Dates, columns_of, date_format, dates_of
 from nanotorch.train.data.columns.hashed_texts import WIDTH, hashed, hashed_columns, is_free_text
 from nanotorch.train.data.columns.notation import Notation, is_missing, only_or_more, text_of
-from nanotorch.train.data.csv_file import Columns, known_column, read_csv
+from nanotorch.train.data.csv_file import Columns, joined, known_column, read_csv
 from nanotorch.train.data.data_findings import FEWEST
+from nanotorch.train.data.division.from_file import Said
 from nanotorch.train.data.table import FloatArray, Mistakes, Table, TableError, one_line, shown
 from nanotorch.train.data.targets import Targets, are_classes, class_targets, constant
 from nanotorch.train.data.text_format import TextFormat, cell_separator, text_encoding
+from nanotorch.train.terminal.text_report import listed
 from nanotorch.utils import files
 
 PARQUET, ARRAYS = (".parquet", ".pq"), (".npy", ".npz")  # endings of names
@@ -47,6 +49,10 @@ def table_file(
     date_format: Annotated[str, Checked(date_format)] = "auto",
     text: Literal["refuse", "hash"] = "refuse",
     drop: Sequence[str] = (),
+    split: dict[str, str] | None = None,
+    validation_file: str | None = None,
+    test_file: str | None = None,
+    weight: str | None = None,
     missing: Literal["impute", "drop_rows", "refuse"] = "impute",
     missing_values: Annotated[Sequence[str] | dict[Literal["only"], Sequence[str]], Checked(only_or_more)] = (),
     missing_target: Literal["refuse", "drop"] = "refuse",
@@ -79,6 +85,13 @@ def table_file(
         date_format: how they are written, such as day/month/year or %d.%m.%y; auto finds out.
         text: what to do with columns of free text: an error, or the sums of their hashed words.
         drop: columns not to use.
+        split: how rows are divided, if not one by one at random: {by: group, column: C} (rows with one value in C are
+            of one part), {by: time, column: C} (the last ones are for the test, those before them for validation), or
+            {by: column, column: C} (the cells of C say train, validation or test).
+        validation_file: another file, with the rows to validate by.
+        test_file: another file, with the rows to test on.
+        weight: a column that says how much each row counts in the loss and in the scores. It and the column of `split`
+            are not seen by the model, unless `numeric`, `categorical` or `dates` lists them.
         missing: what to do with rows that lack a value: `impute` fills in the training part's median, with a
             further column that says so, and takes a missing category for a category of its own; `drop_rows` leaves them
             out; `refuse` is an error.
@@ -106,10 +119,16 @@ def table_file(
                 "data",
                 "target" if len(targets) != 1 else "numeric" if numeric else "categorical",
             )
+        further = {"split": split, "weight": weight, "validation_file": validation_file, "test_file": test_file}
+        for key in [key for key, value in further.items() if value is not None]:
+            raise TableError(f"{file}: data.{key} is for tables in CSV, Parquet or .xlsx, not for arrays", "data", key)
         return read_arrays(existing(file), targets[0], task, drop)
-    whole = read_columns(file, [*categorical, *targets, *dates], drop, form)
-    dropped = missing_target == "drop"
-    table = table_of(whole, targets, task, numeric, categorical, drop, dropped, dates, date_format, text)
+    paths: dict[Literal["validation_file", "test_file"], str | None]
+    paths = {"validation_file": validation_file, "test_file": test_file}
+    others = {key: path for key, path in paths.items() if path is not None}
+    whole = _read_all(file, others, [*categorical, *targets, *dates], drop, form)
+    dropped, said = missing_target == "drop", Said(split, weight, tuple(others))
+    table = table_of(whole, targets, task, numeric, categorical, drop, dropped, dates, date_format, text, said)
     features = table.features[:]
     lacking = np.isnan(features).any(axis=1)
     if lacking.any() and missing == "refuse":
@@ -140,6 +159,50 @@ def _refuse_missing(whole: Columns, name: str, values: FloatArray, rows: NDArray
             "data",
             "missing",
         )
+
+
+def _read_all(
+    file: str,
+    others: Mapping[Literal["validation_file", "test_file"], str],
+    as_text: Sequence[str],
+    leave_out: Sequence[str],
+    form: TextFormat,
+) -> Columns:
+    """Return the columns of a file, with the rows of others behind its own."""
+    paths: dict[str, str] = {"file": file}
+    paths.update({str(key): path for key, path in others.items()})
+    mistakes, pieces = Mistakes(), dict[str, Columns]()
+    for key, path in paths.items():
+        with mistakes.gathered():
+            try:
+                if path.lower().endswith(ARRAYS):
+                    raise TableError(f"{path} is an array, and {file} is not; give a table", "data", key)
+                pieces[key] = read_columns(path, as_text, leave_out, form)
+            except TableError as error:
+                if error.path == ("data", "file"):
+                    error.path = ("data", key)
+                raise
+            first = pieces.get("file", pieces[key])
+            absent = [shown(name) for name in first if name not in pieces[key]]
+            if absent:
+                raise TableError(f"{path} lacks columns that {file} has: {listed(absent, 5)}", "data", key)
+    mistakes.tell()
+    first = pieces.pop("file")
+    if not pieces:
+        return first
+    every = {"file": first, **{key: piece.only(first) for key, piece in pieces.items()}}
+    texts = {name for piece in every.values() for name, column in piece.items() if column.dtype == object}
+    for key, piece in every.items():  # a text in one file makes texts of the column in all
+        if any(piece[name].dtype != object for name in texts):
+            every[key] = read_columns(paths[key], [*as_text, *texts], leave_out, form).only(first)
+    further = {paths[key]: [shown(name) for name in piece if name not in first] for key, piece in pieces.items()}
+    notes = [
+        f"{path} has columns that {file} lacks, not used: {listed(names, 5)}"
+        for path, names in further.items()
+        if names
+    ]
+    whole = joined(list(every.values()))
+    return replace(whole, notices=(*whole.notices, *notes))
 
 
 def read_columns(
@@ -286,6 +349,7 @@ def table_of(
     dates: Collection[str] = (),
     date_format: str = "auto",
     text: str = "refuse",
+    declared: Said = Said(),  # noqa: B008
 ) -> Table:
     """Decide what each column holds, and make a Table of them; a DataError says all that speaks against it."""
     source, mistakes = whole.source, Mistakes()
@@ -304,11 +368,18 @@ def table_of(
                     raise TableError(
                         f"data.numeric and data.categorical both name {shown(name)}", "data", "categorical"
                     )
-    names = [name for name in whole if name not in target and name not in drop]
+    with mistakes.gathered():
+        declared.refuse_unknown(available, source, target, drop)
+    asked = {*numeric, *categorical, *dates}
+    aside = {name for name in declared.columns().values() if name not in asked}
+    names = [name for name in whole if name not in target and name not in drop and name not in aside]
     with mistakes.gathered():
         if not names:
             raise TableError(
-                f"{source} has no column beside the target; there is nothing to learn from", "data", "target"
+                f"{source} has no column beside {', '.join(['the target', *map(shown, sorted(aside))])}; there is"
+                " nothing to learn from",
+                "data",
+                "target",
             )
         if not target or len(set(target)) != len(target):
             raise TableError("data.target names one column, or several different ones", "data", "target")
@@ -368,6 +439,11 @@ def table_of(
         if _is_part(name, available) and name not in available and column not in of_dates and not mistakes.found:
             with mistakes.gathered():
                 known_column(name, available, source, "drop")
+    if set(declared.columns().values()) <= set(whole):
+        with mistakes.gathered():
+            division = declared.division(whole, date_format)
+        with mistakes.gathered():
+            weights = declared.weights(whole, numeric)
     if not mistakes.found or set(target) <= set(whole):
         with mistakes.gathered():
             found = _targets(whole, target, task, numeric, units)
@@ -384,6 +460,8 @@ def table_of(
         units,
         of_dates,
         tuple(free),
+        division=division,
+        weights=weights,
     )
 
 
@@ -450,7 +528,7 @@ def _with_targets(whole: Columns, target: Sequence[str], drop: bool) -> Columns:
 
 def _of_its_text(whole: Columns, name: str, row: int) -> str:
     """Return what to do where the text of a missing target is the name of a class."""
-    text = "" if whole.lines is None else whole.lines.cell(whole.first + row, name)
+    text = whole.cell(row, name)
     if not text or text not in whole.notation.missing:
         return ""
     return f" (if {shown(text)} is a class: data.missing_values: {{only: ['']}})"

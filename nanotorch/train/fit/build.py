@@ -31,6 +31,7 @@ from nanotorch.train.score.meter import main_metric
 from nanotorch.train.terminal.text_report import listed
 from nanotorch.utils.data import DataLoader
 
+USUAL = ("accuracy", "r2")  # that every part has, beside the loss
 BEGIN_ROWS = 2000  # rows that layers begin with
 
 
@@ -57,6 +58,8 @@ def build(config: Config, data: Data, parts: dict[str, Part] | None = None) -> S
     own.
     """
     init_seed, dropout_seed, shuffle_seed = seeds(seed_of(config), 3)
+    if "validation" not in data.parts:
+        _refuse_without_validation(config)
     device, section, stopping = device_of(config), config.train, config.early_stopping
     torch.manual_seed(init_seed)
     model = build_model(config, data.preprocessing).to(device, getattr(torch, config.dtype))
@@ -90,6 +93,20 @@ def build(config: Config, data: Data, parts: dict[str, Part] | None = None) -> S
         skip_nonfinite=section.on_nonfinite == "skip",
     )
     return Setup(training, loader, parts, options)
+
+
+def _refuse_without_validation(config: Config) -> None:
+    """A DataError where a config needs a validation part, and there is none."""
+    monitor = config.train.monitor
+    if monitor in METRICS and monitor not in USUAL:
+        raise DataError(
+            f"train.monitor: {monitor} is computed on the validation part, and there is none; the training part has the"
+            f" scores {' and '.join(USUAL)}, each for its task",
+            "train",
+            "monitor",
+        )
+    if config.train.calibration is not None:
+        raise DataError("train.calibration goes by the validation part, and there is none", "train", "calibration")
 
 
 def device_of(config: Config) -> torch.device:

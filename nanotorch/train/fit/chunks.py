@@ -436,22 +436,27 @@ class Chunks:
         training, rows, numbers, count = due.training, due.rows, due.numbers, due.count
         pieces, norms = self._run(due) if due.given is None else due.given
         found: list[float] = norms.tolist()
-        wanted = self.loader.dataset.tensors[1].numpy().take(rows, 0)
+        _, of_targets, _, *of_factors = self.tensors
+        wanted, *row_factors = (column.numpy().take(rows, 0) for column in (of_targets, *of_factors))
         if len(pieces) == 1:
             ((outputs, losses, weights),) = pieces
             flat = outputs.reshape(len(rows), *outputs.shape[2:])
-            training.meter.update_many(flat, wanted, losses, weights, len(rows) // count, numbers)
+            training.meter.update_many(flat, wanted, losses, weights, len(rows) // count, numbers, *row_factors)
             return found
-        targets = wanted.reshape(count, -1, *wanted.shape[1:])
+        targets, of_rows = (
+            wanted.reshape(count, -1, *wanted.shape[1:]),
+            [each.reshape(count, -1) for each in row_factors],
+        )
         cut: list[list[Any]] = []
         start = 0
         for outputs, losses, weights in pieces:
             stop = start + outputs.shape[1]
-            cut.append(list(zip(outputs, targets[:, start:stop], losses, weights, strict=True)))
+            factors = [each[:, start:stop] for each in of_rows]
+            cut.append(list(zip(outputs, targets[:, start:stop], losses, weights, *factors, strict=True)))
             start = stop
         for number, window in zip(numbers, zip(*cut, strict=True), strict=True):
-            for of_outputs, of_targets, loss, weight in window:
-                training.meter.update(of_outputs, of_targets, loss, weight, number)
+            for of_outputs, wanted, loss, weight, *factor in window:
+                training.meter.update(of_outputs, wanted, loss, weight, number, *factor)
         return found
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from nanotorch.train.config.loading import with_training
 from nanotorch.train.config.sections import Config
-from nanotorch.train.data.split import without_rare
+from nanotorch.train.data.split import about_training_rows, without_rare
 from nanotorch.train.data.table import Table
 from nanotorch.train.fit.prepare import Data, load, prepare
 from nanotorch.train.model.preset import usual_batch_size, usual_epochs
@@ -34,7 +34,7 @@ def settled(config: Config, table: Table) -> tuple[Config, list[str]]:
     options, section, chosen, notes = config.train, config.data, dict[str, Any](), list[str]()
     folds = options.folds or (section.fold[1] if section.fold else None)
     tested = 1 / folds if folds else section.test_size
-    rows = max(1, round(len(table) * (1 - tested - section.validation_size)))
+    rows = about_training_rows(table, tested, section.validation_size)
     batch = options.batch_size
     if batch == "auto":
         batch = chosen["batch_size"] = usual_batch_size(rows)
@@ -49,7 +49,8 @@ def settled(config: Config, table: Table) -> tuple[Config, list[str]]:
     if options.monitor == "auto" and table.task in ("binary", "multiclass"):
         counted = table
         if section.rare != "refuse":
-            counted = without_rare(table, section.test_size, section.validation_size, section.fold, section.rare)
+            sizes = section.test_size, section.validation_size
+            counted = without_rare(table, *sizes, section.fold, section.rare, config.seed or 0)
         counts = np.bincount(counted.targets, minlength=len(counted.target_names))
         if is_uneven(counts):
             chosen["monitor"] = "loss"

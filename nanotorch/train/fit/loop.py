@@ -132,7 +132,7 @@ def _steps(
             )
         if result.applied:
             for piece in result.pieces:
-                training.meter.update(*piece, training.step)
+                training.meter.update(*piece[:4], training.step, piece.factors)
         else:
             training.skipped += 1
         if training.interval == "step":
@@ -200,7 +200,8 @@ def _finish_epoch(
     if due is not None and due.given is not None:
         outputs, loss, weight = due.given
         scores = due.part.meter(every_metric=True)
-        scores.update(outputs, due.part.dataset.tensors[1], loss, weight)
+        _, targets, _, *row_factors = due.part.dataset.tensors
+        scores.update(outputs, targets, loss, weight, 0, *row_factors)
         validated = scores.compute()
     elif validation is not None:
         with drawing_from(training.generator):
@@ -242,7 +243,7 @@ def evaluate(
                 interrupt.check()
             outputs = model(features)
             loss = summed(criterion(outputs, targets), row_factors)
-            meter.update(outputs, targets, loss, row_weights.sum())
+            meter.update(outputs, targets, loss, row_weights.sum(), 0, *row_factors)
             if number % READ_EVERY == 0:
                 meter.read_losses()
     return meter.compute()

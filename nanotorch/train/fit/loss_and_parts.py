@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,26 +30,33 @@ from nanotorch.utils.data import TensorDataset
 def loss_and_parts(
     config: Config, data: Data, device: torch.device, parts: dict[str, Part] | None = None
 ) -> tuple[nn.Module, dict[str, Part]]:
-    """Return the loss, which sums over rows, and the parts of the data on their device, as it wants them, unless they
-    are there already.
+    """Return the loss, which sums over rows (or gives that of each, where they have weights), and the parts of the data
+    on their device, as it wants them, unless they are there already.
     """
     if config.train.calibration is not None and data.preprocessing.task == "regression":
         raise DataError("train.calibration is for classes, and the data are a regression", "train", "calibration")
     dtype = getattr(torch, config.dtype)
     by_class = class_weights(config.loss.class_weight, data.parts["train"])
-    criterion = summing_loss(config, data.parts["train"], by_class).to(device, dtype)
+    weighted = any(table.weights is not None for table in data.parts.values())
+    criterion = summing_loss(config, data.parts["train"], by_class, "none" if weighted else "sum").to(device, dtype)
+    tables = {name: _weighted(table) for name, table in data.parts.items()} if weighted else data.parts
     parts = parts or {
         name: _on_device(table, data.preprocessing, criterion, config, device, dtype, by_class)
-        for name, table in data.parts.items()
+        for name, table in tables.items()
     }
     return criterion, parts
+
+
+def _weighted(table: Table) -> Table:
+    """Return a table whose rows have weights: where they had none, all count once."""
+    return table if table.weights is not None else replace(table, weights=np.ones(len(table)))
 
 
 def class_weights(given: str | Mapping[str, float] | None, table: Table) -> NDArray[np.float64] | None:
     """Return the weight of each class in the loss, (classes,):
     "balanced" by the rows of the table, or stated; None without.
 
-    Balanced weights are `rows / (classes * rows of the class)`, as in scikit-learn.
+    Balanced weights are `rows / (classes * rows of the class)`, as in scikit-learn, and rows count by their weights.
     """
     if given is None:
         return None
@@ -56,8 +64,8 @@ def class_weights(given: str | Mapping[str, float] | None, table: Table) -> NDAr
     if table.task == "regression":
         raise DataError("loss.class_weight is for classes, and the data are a regression", "loss", "class_weight")
     if given == "balanced":
-        counts = np.bincount(table.targets, minlength=len(names))
-        return len(table) / (len(names) * np.maximum(counts, 1))
+        counts = np.bincount(table.targets, table.weights, minlength=len(names))
+        return counts.sum() / (len(names) * np.where(counts > 0, counts, 1))
     assert isinstance(given, Mapping)
     known, weights = spellings(names), np.ones(len(names))
     for name, weight in given.items():
@@ -75,9 +83,11 @@ def class_weights(given: str | Mapping[str, float] | None, table: Table) -> NDAr
     return weights
 
 
-def summing_loss(config: Config, table: Table, by_class: NDArray[np.float64] | None = None) -> nn.Module:
-    """Return the loss of the config, summing over rows times the weights of their classes,
-    once it is known to fit this table.
+def summing_loss(
+    config: Config, table: Table, by_class: NDArray[np.float64] | None = None, reduction: str = "sum"
+) -> nn.Module:
+    """Return the loss of the config, summing over rows times the weights of their classes (or with the reduction none
+    that of each row), once it is known to fit this table.
     """
     name, arguments = config.loss.name, as_tensors(config.loss.arguments)
     tasks = LOSSES.entry(name).facts.get("tasks", (table.task,))
@@ -104,7 +114,7 @@ def summing_loss(config: Config, table: Table, by_class: NDArray[np.float64] | N
             raise DataError(f"loss.{key} has {len(values)} values for {expected} {of}", "loss", key)
     if name == "auto":
         arguments["task"] = table.task
-    loss: nn.Module = LOSSES.get(name)(**arguments, reduction="sum")
+    loss: nn.Module = LOSSES.get(name)(**arguments, reduction=reduction)
     return loss
 
 
@@ -123,7 +133,9 @@ def _on_device(
     dtype: torch.dtype,
     by_class: NDArray[np.float64] | None,
 ) -> Part:
-    """Put features, targets as the loss wants them, and the weight of each row in the mean of the loss side by side."""
+    """Put features, targets as the loss wants them, the weight of each row in the mean of the loss, and where rows have
+    weights of their own these too side by side.
+    """
     targets: Any = torch.tensor(preprocessing.targets(part), device=device)
     if part.task != "multiclass":  # a column for each output: a class as 0.0 or 1.0, or the values
         targets = targets.reshape(len(part), -1).to(dtype)
@@ -133,7 +145,11 @@ def _on_device(
         dataset = RowsOnDisk(part, preprocessing, (targets, weights), dtype, batch_size_of(config))
     else:
         features = torch.tensor(preprocessing.features(part), dtype=dtype, device=device)
-        dataset = TensorDataset(features, targets, weights)
+        columns = [weights]
+        if part.weights is not None:
+            of_rows = torch.tensor(part.weights, dtype=dtype, device=device)
+            columns = [weights * of_rows, of_rows]
+        dataset = TensorDataset(features, targets, *columns)
     scaler, metrics = preprocessing.target_scaler, scores_by_name(config)
     _try_scores(config, part)
     return Part(dataset, scored_as(part, preprocessing.target_scale, None if scaler is None else scaler.mean, metrics))
@@ -167,7 +183,7 @@ def _why_not(name: str, part: Table) -> str | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            value = sklearn_scores.score(name, part.task, outputs, part.targets)
+            value = sklearn_scores.score(name, part.task, outputs, part.targets, part.weights)
     except ValueError as error:
         return f"cannot be computed: {error}"
     if not np.isfinite(value):

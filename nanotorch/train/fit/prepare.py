@@ -24,7 +24,7 @@ from nanotorch.train.data.table import Table
 
 @dataclass(frozen=True)
 class Data:
-    """The parts of a table by name ("train", "validation", "test"),
+    """The parts of a table by name ("train", and where there are some "validation" and "test"),
     what was learnt from the first, and what to tell.
     """
 
@@ -45,6 +45,8 @@ class Data:
         for name, table in self.parts.items():
             found.update(f"{name} {table.features.shape} {table.categories}".encode())
             found.update(table.targets.tobytes())
+            if table.weights is not None:
+                found.update(table.weights.tobytes())
             if isinstance(table.features, np.ndarray):
                 found.update(table.features.tobytes())
         features = self.parts["train"].features
@@ -69,12 +71,10 @@ def prepare(config: Config, table: Table | None = None, notes: Sequence[str] = (
     to prepare rows. The notices begin with `notes`.
     """
     section = config.data
-    seed = seed_of(config)
-    table = load(config) if table is None else table
-    if section.rare != "refuse":
-        table = without_rare(table, section.test_size, section.validation_size, section.fold, section.rare)
-    splits = split(table, section.test_size, section.validation_size, seed, section.fold)
-    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    table = without_rare_classes(config, load(config) if table is None else table)
+    splits = split(table, section.test_size, section.validation_size, seed_of(config), section.fold)
+    several = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    parts = {name: part for name, part in several.items() if part is not None}
     given = section.arguments
     kept: dict[str, Any] = {}
     if "file" in given:
@@ -85,12 +85,30 @@ def prepare(config: Config, table: Table | None = None, notes: Sequence[str] = (
     preprocessing = Preprocessing.fit(
         splits.train, section.standardize, section.standardize_target is not False, **kept
     )
-    notices = [*notes, *table.notices, *preprocessing.grouped(splits.train)]
-    for name in ("validation", "test"):
+    notices = [*notes, *table.notices, *splits.notices, *preprocessing.grouped(splits.train)]
+    for name in list(parts)[1:]:
         noticed = Noticed()
         preprocessing.notice(parts[name], noticed)
         notices += [f"{name} part: {sentence}" for sentence in noticed.sentences()]
+    if table.weights is not None:
+        notices.append(
+            f"rows count as column {given['weight']!r} says, in the loss and in the scores; tables by class and"
+            " pictures of the report count each row once"
+        )
+    if "validation" not in parts:
+        going = " and early stopping goes by the training part" if config.early_stopping is not None else ""
+        notices.append(f"there is no validation part: the last epoch is taken for the best{going and ','}{going}")
+    if "test" not in parts:
+        notices.append("there is no test part: no score at the end is of rows that had no part in training")
     return Data(parts, preprocessing, tuple(notices))
+
+
+def without_rare_classes(config: Config, table: Table) -> Table:
+    """Return a table without the classes that are too rare for its division, where the config says what to do."""
+    section = config.data
+    if section.rare == "refuse":
+        return table
+    return without_rare(table, section.test_size, section.validation_size, section.fold, section.rare, seed_of(config))
 
 
 def seed_of(config: Config) -> int:

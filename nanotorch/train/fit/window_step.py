@@ -49,6 +49,7 @@ class Piece(NamedTuple):
     targets: Tensor
     loss: Tensor
     weight: Tensor
+    factors: Tensor | None = None
 
 
 class StepResult(NamedTuple):
@@ -124,7 +125,7 @@ def window_step(
         row += rows
         loss = summed(criterion(outputs, targets), row_factors)
         loss.backward(share)  # the gradient of loss / weight
-        pieces.append(Piece(outputs.detach(), targets, loss.detach(), piece_weight))
+        pieces.append(Piece(outputs.detach(), targets, loss.detach(), piece_weight, *row_factors))
 
     total = sum((piece.loss for piece in pieces[1:]), start=pieces[0].loss)
     total, weight = reduce(parameters, total, weight)

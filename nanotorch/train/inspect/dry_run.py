@@ -52,7 +52,9 @@ def _data(config: Config, data: Data, parts: dict[str, Part]) -> str:
         f"rows     {rows} ({bytes_text(size)} on the device)",
         f"columns  {len(preprocessing.feature_names)}, which give {preprocessing.in_features} inputs",
         f"targets  {what} ({preprocessing.task})",
-        f"best by  {monitored(config, preprocessing)} of the validation part",
+        f"best by  {monitored(config, preprocessing)} of the validation part"
+        if "validation" in parts
+        else "best is  the last epoch, as there is no validation part",
     ]
     return "\n".join(lines)
 

@@ -30,7 +30,7 @@ class Cause:
 def find_cause(setup: Setup, error: DivergedError, interrupt: Interrupt) -> Cause | None:
     """Train from a state before the error once more, the last two steps of it watched; None if this is interrupted."""
     training, loader, parts, options = setup
-    stream = fit(training, loader, parts["validation"], options, interrupt)
+    stream = fit(training, loader, parts.get("validation"), options, interrupt)
     operation, before = None, 0
     try:
         while training.step < error.step - 2:

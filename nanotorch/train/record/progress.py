@@ -81,22 +81,25 @@ class Progress:
 
     def epoch(self, record: dict[str, Any]) -> str:
         """Show that an epoch is done, whose line of `metrics.jsonl` is `record`; return it as a line of text."""
-        train, validation = record["train_loss"], record["validation_loss"]
-        score = record[self._score]
+        train, validation = record["train_loss"], record.get("validation_loss")
+        part = "train" if validation is None else "validation"
+        score = record.get(f"{part}_{self.metric}")
         better = self.remember(record)
         count = f"{record['epoch']:{len(str(self.epochs))}}/{self.epochs}"
-        line = (
-            f"epoch {count}  loss {number(train)}  validation loss {number(validation)}  "
-            f"validation {self.metric} {number(score)}"
-        )
-        if self._bar is not None and self._best is not None:
+        shown = "" if validation is None else f"  validation loss {number(validation)}"
+        shown += "" if score is None else f"  {part} {self.metric} {number(score)}"
+        line = f"epoch {count}  loss {number(train)}{shown}"
+        if self._bar is not None:
             if better or record["epoch"] % max(1, self.epochs // KEPT) == 0:
-                narrow = f"{count}  loss {number(train)} / {number(validation)}  {self.metric} {number(score)}"
+                losses = number(train) if validation is None else f"{number(train)} / {number(validation)}"
+                narrow = f"{count}  loss {losses}" + ("" if score is None else f"  {self.metric} {number(score)}")
                 self._bar.write(line if len(line) < self._columns else narrow, file=past(sys.stderr))
             self._bar.set_description_str(f"{record['epoch']}/{self.epochs} ", refresh=False)
-            best = f"{number(self._best[0])} in {self._best[1]}"
-            self._told |= {"loss": number(train), self.metric: number(score), "best": best}
-            self._told["lr"] = f"{record['learning_rate']:.2g}"
+            self._told |= {"loss": number(train), "lr": f"{record['learning_rate']:.2g}"}
+            if score is not None:
+                self._told[self.metric] = number(score)
+            if self._best is not None:
+                self._told["best"] = f"{number(self._best[0])} in {self._best[1]}"
             self._tell()
         return line
 

@@ -33,13 +33,17 @@ def write(root: Path) -> list[Path]:
     Returns what is there; what cannot be written is said on stderr.
     """
     summary = read_json(root / "summary.json", SeveralSummary)
-    names, mean, spread = list(summary["runs"]), summary["scores"]["test"], summary["spread"]["test"]
+    names, judged = list(summary["runs"]), list(summary["scores"])[-1]  # the test part, where there is one
+    mean, spread = summary["scores"][judged], summary["spread"][judged]
     runs = [read_run(root / name) for name in names]
-    found = compare(runs)
-    of = f"test {label(found.by)} {number(mean[found.by])} on average, with a spread of {number(spread[found.by])}"
+    found = compare(runs, part=judged)
+    of = f"{judged} {label(found.by)} {number(mean[found.by])} on average, with a spread of {number(spread[found.by])}"
     folds = summary["folds"] is not None
     further = {
-        "together": ("Out of fold" if folds else "Test parts", _together(root, runs, folds, summary["repeats"])),
+        "together": (
+            "Out of fold" if folds else f"{judged.capitalize()} parts",
+            _together(root, runs, judged, folds, summary["repeats"]),
+        ),
         "mean": ("Mean curves", _curves(runs)),
         "use": ("Commands", _commands(root)),
     }
@@ -57,22 +61,24 @@ def write(root: Path) -> list[Path]:
     return [place]
 
 
-def _together(root: Path, runs: Sequence[ComparedRun], folds: bool, repeats: int) -> Iterator[Html]:
-    """Give what the runs say of their test parts, all rows of them together."""
+def _together(root: Path, runs: Sequence[ComparedRun], judged: str, folds: bool, repeats: int) -> Iterator[Html]:
+    """Give what the runs say of the parts that judge them, all rows of them together."""
+    what = "each by the run that was not trained on it" if folds else f"of all {judged} parts"
     try:
         kept = [read_json(run.place / "held_out.json", HeldOut) for run in runs]
         summaries = [run.summary for run in runs]
         if "called" in kept[0]:
-            yield from _of_classes(kept, summaries, folds, repeats)
+            yield from _of_classes(kept, summaries, judged, what, folds and repeats == 1)
         else:
-            yield from _of_numbers(root, kept, folds)
+            yield from _of_numbers(root, kept, what)
     except (FileNotFoundError, RecordError, LookupError, ValueError):
-        yield Html("<p>What the runs said of their test parts is not there, or not of one kind.</p>")
+        yield Html("<p>What the runs said of these parts is not there, or not of one kind.</p>")
 
 
 def _of_classes(
-    kept: Sequence[Mapping[str, Any]], summaries: Sequence[Mapping[str, Any] | None], folds: bool, repeats: int
+    kept: Sequence[Mapping[str, Any]], summaries: Sequence[Mapping[str, Any] | None], judged: str, what: str, once: bool
 ) -> Iterator[Html]:
+    """Give the classes that rows were called; `once`: no row is there twice."""
     names = [each["name"] for each in (summaries[0] or {})["classes"]]
     if any([each["name"] for each in (summary or {})["classes"]] != names for summary in summaries):
         raise ValueError("the runs have other classes")
@@ -82,8 +88,6 @@ def _of_classes(
         np.add.at(counts, (true, called), rows)
     total, right = int(counts.sum()), int(np.trace(counts))
     score = judgement.share(right, total)
-    what = "each by the run that was not trained on it" if folds else "the rows of all test parts"
-    once = folds and repeats == 1  # no row is there twice
     around = "" if not once else f" (95% interval {100 * score.low:.1f} to {100 * score.high:.1f}%)"
     yield fill(
         "<p>Of {rows}, {what}, {share}{around} are called right.</p>",
@@ -92,10 +96,10 @@ def _of_classes(
         share=f"{score.value:.1%}",
         around=around,
     )
-    yield matrix(counts, names, "test")
+    yield matrix(counts, names, judged)
 
 
-def _of_numbers(root: Path, kept: Sequence[Mapping[str, Any]], folds: bool) -> Iterator[Html]:
+def _of_numbers(root: Path, kept: Sequence[Mapping[str, Any]], what: str) -> Iterator[Html]:
     true, guessed = (np.concatenate([np.array(one[key]).T for one in kept]) for key in ("true", "predicted"))
     given = read_resolved(root / "resolved.yaml").data.arguments.get("target")
     named = [given] if isinstance(given, str) else list(given or ())
@@ -104,7 +108,6 @@ def _of_numbers(root: Path, kept: Sequence[Mapping[str, Any]], folds: bool) -> I
         [name, measured(judgement.rmse(true[:, k], guessed[:, k])), measured(float((guessed - true)[:, k].mean()))]
         for k, name in enumerate(names)
     ]
-    what = "each predicted by the run that was not trained on it" if folds else "of all test parts"
     yield table(f"Of {counted(len(true), 'row')}, {what}", ["target", "RMSE", "mean error"], rows)
     drawn = []
     for k, name in enumerate(names[:MOST_TARGETS]):

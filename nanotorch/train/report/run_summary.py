@@ -101,6 +101,11 @@ class Findings:
         """The targets of the judged part: class numbers (n,), or values (n, targets)."""
         return self.parts[self.judged].targets
 
+    @property
+    def weights(self) -> NDArray[np.float64] | None:
+        """How much each row of the judged part counts; None where all count once."""
+        return self.parts[self.judged].weights
+
     @cached_property
     def values(self) -> NDArray[np.float64]:
         """What a regression predicts for the judged part, in the units of the targets."""
@@ -191,6 +196,8 @@ def tempered(model: nn.Module, part: Part, rows: Table) -> Tempered:
 
 def _held_out(model: nn.Module, data: Data, parts: Mapping[str, Part]) -> NDArray[np.float64]:
     """Return how far off the model is on rows of the validation part (Note [Conformal prediction])."""
+    if "validation" not in parts:
+        return np.empty((0, len(data.preprocessing.target_names) if data.preprocessing.task == "regression" else 1))
     part, rows = parts["validation"], data.parts["validation"]
     most = max(1, min(conformal.MOST_SCORES, MOST_HELD // len(data.preprocessing.target_names)))
     outputs, true = outputs_of_some(model, part, rows, most)

@@ -39,9 +39,10 @@ def verdict(found: Findings) -> list[str]:
 
 def _of_classes(found: Findings, other: NDArray[Any] | None) -> list[str]:
     right, rows = found.right.astype(np.float64), len(found.true)
-    score = judgement.share(int(right.sum()), rows)
-    most = int(np.bincount(found.parts["train"].targets, minlength=len(found.names)).argmax())
-    simplest = float((found.true == most).mean())
+    weights, train = found.weights, found.parts["train"]
+    score = judgement.share(int(right.sum()), rows) if weights is None else judgement.means(right[:, None], weights)[0]
+    most = int(np.bincount(train.targets, train.weights, minlength=len(found.names)).argmax())
+    simplest = float(np.average(found.true == most, weights=weights))
     words = [
         f"Of {rows:,} rows {_seen(found)} the model calls {_percent(score.value, score)} right"
         f" ({_interval(score, 100, '%')})."
@@ -54,8 +55,8 @@ def _of_classes(found: Findings, other: NDArray[Any] | None) -> list[str]:
         words[1] += "."
         return words
     theirs = (other == found.true).astype(np.float64)
-    (gain,) = judgement.means((right - theirs)[:, None])
-    words[1] += f", a linear model for {_percent(float(theirs.mean()), score)}."
+    (gain,) = judgement.means((right - theirs)[:, None], weights)
+    words[1] += f", a linear model for {_percent(float(np.average(theirs, weights=weights)), score)}."
     return [*words, _against_linear(gain, 100, " points")]
 
 
@@ -64,11 +65,12 @@ def _of_numbers(found: Findings, other: NDArray[Any] | None) -> list[str]:
     of = f"among the {len(true):,} rows of the {found.judged} part"
     if not np.ptp(true, axis=0).all():
         return [f"The target does not vary {of}: there is no R2."]
-    score = judgement.r2(true, guessed)
+    weights, train = found.weights, found.parts["train"]
+    score = judgement.r2(true, guessed, weights)
     if score.low <= -judgement.MOST:
         why = "target varies too little" if math.isfinite(score.value) else "predictions are too far off"
         return [f"The {why} {of} to say how good the model is."]
-    usual = np.broadcast_to(found.parts["train"].targets.mean(axis=0), true.shape)
+    usual = np.broadcast_to(np.average(train.targets, axis=0, weights=train.weights), true.shape)
     what = short(found.names[0], 40) if len(found.names) == 1 else f"{len(found.names)} targets, on average"
     words = [
         f"On {len(true):,} rows {_seen(found)} the model predicts {what} with an R2 of"
@@ -76,16 +78,17 @@ def _of_numbers(found: Findings, other: NDArray[Any] | None) -> list[str]:
     ]
     if score.low <= 0:
         words.append("Within chance that is no better than the mean of the training rows.")
-    errors = [judgement.rmse(true, guessed), judgement.rmse(true, usual)]
+    errors = [judgement.rmse(true, guessed, weights), judgement.rmse(true, usual, weights)]
     if other is None:
         if len(found.names) == 1:
             words.append(f"Its typical error (RMSE) is {_size(errors[0])}; that of the mean is {_size(errors[1])}.")
         return words
-    theirs, gain = float(judgement.r2(true, other).value), judgement.r2_gain(true, guessed, other)
+    theirs = float(judgement.r2(true, other, weights).value)
+    gain = judgement.r2_gain(true, guessed, other, weights)
     if len(found.names) == 1:
         words.append(
             f"Its typical error (RMSE) is {_size(errors[0])}; that of the mean is {_size(errors[1])}, of a linear model"
-            f" {_size(judgement.rmse(true, other))}."
+            f" {_size(judgement.rmse(true, other, weights))}."
         )
     else:
         words.append(f"A linear model has {_digits(theirs, score, 1)}.")
@@ -93,7 +96,12 @@ def _of_numbers(found: Findings, other: NDArray[Any] | None) -> list[str]:
 
 
 def _seen(found: Findings) -> str:
-    return "not seen before" if found.judged == "test" else f"of the {found.judged} part, which chose the epoch,"
+    """Say which rows judge the model, and how fair that is."""
+    by_weight = "" if found.weights is None else "counted by their weights and "
+    return by_weight + {
+        "test": "not seen before",
+        "train": "that it was trained on (there are no others: how it does on new ones cannot be said)",
+    }.get(found.judged, f"of the {found.judged} part, which chose the epoch,")
 
 
 def _size(value: float) -> str:
@@ -149,7 +157,7 @@ def _linear_answers(found: Findings) -> NDArray[Any] | None:
         return None
     chosen = train.rows(np.linspace(0, len(train) - 1, rows).astype(np.int64))
     learnt = preprocessing.features(chosen)
-    model = linear.fit(learnt, chosen.targets, None if found.is_regression else outputs)
+    model = linear.fit(learnt, chosen.targets, None if found.is_regression else outputs, chosen.weights)
     part, said = found.parts[found.judged], []
     for start in range(0, len(part), AT_ONCE):
         some = part.rows(np.arange(start, min(start + AT_ONCE, len(part))))

@@ -4,6 +4,7 @@ Each is an ordinary run in a directory of its own, which its own resolved.yaml r
 
     runs/<name>-<utc>-<4 hex digits>/
         fold-1/ ... fold-5/     `data.fold: [1, 5]` ...: the test parts share no row, and together are all rows
+                                (by time: all but those that the first fold is trained on)
         repeat-1/ ...           seed, seed + 1 ... (repeat-1-fold-1/ ... with folds: other folds for each seed)
         summary.json            mean and spread over the runs; there only when all are complete
         report.html             the runs beside one another
@@ -25,7 +26,7 @@ from nanotorch.train.config.sections import Config
 from nanotorch.train.data.split import training_rows
 from nanotorch.train.data.table import DataError
 from nanotorch.train.fit.build import steps_per_epoch
-from nanotorch.train.fit.prepare import prepare
+from nanotorch.train.fit.prepare import prepare, seed_of, without_rare_classes
 from nanotorch.train.fit.random_numbers import borrowed_generator
 from nanotorch.train.record import directory
 from nanotorch.train.record.environment import environment
@@ -104,13 +105,16 @@ def run_all(
         found: dict[str, Scores] = {}
         for name in _ended(several, source, root, interrupt, progress, made):
             found[name] = read_json(root / name / "summary.json", Summary)["scores"]
-            line = "  ".join(f"{label(key)} {number(value)}" for key, value in found[name]["test"].items())
-            progress.say(f"{name} ({len(found)} of {len(several)})  test {line}")
-            files.log(f"{name}: test {line}")
+            judged = list(found[name])[-1]
+            line = "  ".join(f"{label(key)} {number(value)}" for key, value in found[name][judged].items())
+            progress.say(f"{name} ({len(found)} of {len(several)})  {judged} {line}")
+            files.log(f"{name}: {judged} {line}")
         progress.close()
         result = summed_up(config, {name: found[name] for name in several}, files)
         table = _table(result.runs, result.mean, result.spread)
-        print(f"\n{config.name}: scores of the test part, each of the best epoch of its run\n{table}")
+        print(
+            f"\n{config.name}: scores of the {list(result.mean)[-1]} part, each of the best epoch of its run\n{table}"
+        )
         files.log(table)
         shown = "; report.html shows them" if folds_page.write(root) else ""
         print(f"results in {root}{shown}", flush=True)
@@ -122,10 +126,12 @@ def _checked(config: Config, first: Config, made: Made) -> torch.device:
     try:
         of_first = made.of(first)
         device = of_first.setup(first).parts["train"].device
-        parts = list(of_first.data.parts.values())
-        for fold in range(2, (config.train.folds or 1) + 1):  # the others may have a row more or less
-            sizes = config.data.test_size, config.data.validation_size
-            steps_per_epoch(training_rows(parts, *sizes, (fold, config.train.folds or 1)), first)
+        folds = config.train.folds or 1
+        table, sizes = made.table(first), (config.data.test_size, config.data.validation_size)
+        if folds > 1:
+            table = without_rare_classes(first, table)
+        for fold in range(2, folds + 1):  # the others have other rows, and not as many
+            steps_per_epoch(len(training_rows(table, *sizes, seed_of(first), (fold, folds))), first)
     except DataError as error:
         for problem in error.problems:
             problem.path = ("train", "folds") if problem.path == ("data", "fold") else problem.path
@@ -223,9 +229,10 @@ def _over(runs: Mapping[str, Scores], statistic: Callable[[list[float]], float])
 
 
 def _table(runs: Mapping[str, Scores], mean: Scores, spread: Scores) -> str:
-    """Return the test scores of every run, their mean and their spread as aligned text."""
-    names = list(mean["test"])
+    """Return the scores of every run on its last part, their mean and their spread as aligned text."""
+    judged = list(mean)[-1]
+    names = list(mean[judged])
     lines = [["", *map(label, names)]]
     for row, scores in {**runs, "mean": mean, "spread": spread}.items():
-        lines.append([row, *(number(scores["test"][name]) for name in names)])
+        lines.append([row, *(number(scores[judged][name]) for name in names)])
     return aligned(lines)

@@ -63,7 +63,7 @@ class Made:
         key = json.dumps([_kind(config), config.data.model_dump(mode="json"), config.seed])
         found = self._data.get(key)
         if found is None:
-            table = self._loaded(config)
+            table = self.table(config)
             self._interrupt.check()
             found = self._data[key] = MadeData(prepare(config, table, self._notes))
         self._latest = found
@@ -71,13 +71,13 @@ class Made:
 
     def settled(self, config: Config) -> Config:
         """Return the config of several runs with what its table decides, which they are told."""
-        config, self._notes = settled(config, self._loaded(config))
+        config, self._notes = settled(config, self.table(config))
         for sentence in self._notes:
             print(f"note: {sentence}")
         return config
 
-    def _loaded(self, config: Config) -> Table:
-        """Return the table of a config; the last one is kept."""
+    def table(self, config: Config) -> Table:
+        """Return the table of a config, all rows of it; the last one is kept."""
         kind = _kind(config)
         if self._table is None or self._table[0] != kind:
             self._table = kind, load(config)

@@ -170,7 +170,7 @@ class OpenRun:
         if self.over or (epochs is not None and training.epoch - (training.step_in_epoch > 0) >= epochs):
             return
         try:
-            for event in fit(training, loader, parts["validation"], options, self.interrupt, chunks=self.chunks):
+            for event in fit(training, loader, parts.get("validation"), options, self.interrupt, chunks=self.chunks):
                 yield event
                 if self.over or (isinstance(event, dict) and event["epoch"] == epochs):
                     return
@@ -309,11 +309,13 @@ class OpenRun:
         if training.stopped:
             self.tell.say(training.stopped, apart=True)
         rows = {name: len(part) for name, part in parts.items()}
-        heading = f"{config.name}: scores of epoch {training.best_epoch}, the best of {training.epoch}"
+        which = "the best" if "validation" in parts else "the last"
+        heading = f"{config.name}: scores of epoch {training.best_epoch}, {which} of {training.epoch}"
         self.tell.say(f"{heading}\n{report.table(scores, rows)}", apart=True)
         found = gather(config, self.data, model, parts)
         if found.classes:
-            self.tell.say(f"{found.judged} part by class\n{report.class_table(found.classes)}", apart=True)
+            once = "" if found.weights is None else ", each row counted once"
+            self.tell.say(f"{found.judged} part by class{once}\n{report.class_table(found.classes)}", apart=True)
         facts = {
             "name": config.name,
             "task": self.data.preprocessing.task,

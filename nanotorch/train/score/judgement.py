@@ -45,15 +45,18 @@ def share(hits: int, rows: int) -> Estimate:
     return Estimate(mean, max(middle - half, 0.0), min(middle + half, 1.0))
 
 
-def bootstrap(terms: Array, statistic: Callable[[Array], Array]) -> list[Estimate]:
+def bootstrap(terms: Array, statistic: Callable[[Array], Array], weights: Array | None = None) -> list[Estimate]:
     """Return statistics of sums over rows.
 
     Args:
         terms: what is summed, (rows, k).
         statistic: from sums (draws, k + 1), the last of which is the number of rows, to scores (draws, several).
+        weights: how much each row counts in the sums, (rows,); None: once.
     """
     generator = np.random.default_rng(0)
     counted = np.concatenate([terms, np.ones((len(terms), 1))], axis=1)
+    if weights is not None:
+        counted *= weights[:, None]
     total = counted.sum(axis=0, keepdims=True)
     if len(counted) > GROUPS:
         order = generator.permutation(len(counted))
@@ -69,17 +72,17 @@ def bootstrap(terms: Array, statistic: Callable[[Array], Array]) -> list[Estimat
     return [Estimate(*map(float, each)) for each in zip(values, low, high, strict=True)]
 
 
-def means(values: Array) -> list[Estimate]:
+def means(values: Array, weights: Array | None = None) -> list[Estimate]:
     """Return the means over rows (n, k)."""
-    return bootstrap(values, lambda sums: sums[:, :-1] / sums[:, -1:])
+    return bootstrap(values, lambda sums: sums[:, :-1] / sums[:, -1:], weights)
 
 
-def r2(true: Array, guessed: Array) -> Estimate:
+def r2(true: Array, guessed: Array, weights: Array | None = None) -> Estimate:
     """Return the share of the variance that is explained, the mean of it over the targets (n, k)."""
-    return bootstrap(_squares(true, guessed), lambda sums: _r2(sums, true.shape[1]))[0]
+    return bootstrap(_squares(true, guessed), lambda sums: _r2(sums, true.shape[1]), weights)[0]
 
 
-def r2_gain(true: Array, guessed: Array, other: Array) -> Estimate:
+def r2_gain(true: Array, guessed: Array, other: Array, weights: Array | None = None) -> Estimate:
     """Return how much larger the first R2 is than the second, of the same rows."""
     count = true.shape[1]
     both = np.concatenate([_squares(true, guessed), _squares(true, other)], axis=1)
@@ -89,16 +92,17 @@ def r2_gain(true: Array, guessed: Array, other: Array) -> Estimate:
         rows = sums[:, -1:]
         return _r2(np.concatenate([first, rows], axis=1), count) - _r2(np.concatenate([second, rows], axis=1), count)
 
-    return bootstrap(both, gain)[0]
+    return bootstrap(both, gain, weights)[0]
 
 
-def rmse(true: Array, guessed: Array) -> float:
-    """Return the root of the mean squared error.
+def rmse(true: Array, guessed: Array, weights: Array | None = None) -> float:
+    """Return the root of the mean squared error, (n,) or (n, k); rows may have weights.
 
     >>> rmse(np.array([1.0, 2.0]), np.array([4.0, 6.0]))**2
     12.5
     """
-    return float(np.sqrt(np.mean((true - guessed) ** 2)))
+    squares = (true - guessed) ** 2
+    return float(np.sqrt(np.average(squares.reshape(len(squares), -1).mean(axis=1), weights=weights)))
 
 
 def _squares(true: Array, guessed: Array) -> Array:

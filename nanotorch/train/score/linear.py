@@ -38,24 +38,30 @@ class Linear:
         return _with_ones((features - self.mean) / self.scale) @ self.weights
 
 
-def fit(features: Array, targets: NDArray[np.float64] | NDArray[np.int64], classes: int | None) -> Linear:
-    """Learn from rows (n, d): values (n, k), or class numbers (n,) where there are classes."""
+def fit(
+    features: Array,
+    targets: NDArray[np.float64] | NDArray[np.int64],
+    classes: int | None,
+    row_weights: Array | None = None,
+) -> Linear:
+    """Learn from rows (n, d): values (n, k), or class numbers (n,) where there are classes; rows may have weights."""
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale = np.where(scale > 1e-12 * np.abs(mean), scale, 1.0)
     rows = _with_ones((features - mean) / scale)
+    weighed = rows if row_weights is None else rows * row_weights[:, None]
     penalty = np.eye(rows.shape[1])
     penalty[-1, -1] = 1e-8  # of the bias
     if classes is None:
-        weights: Array = np.linalg.solve(rows.T @ rows + penalty, rows.T @ targets).astype(np.float64)
+        weights: Array = np.linalg.solve(weighed.T @ rows + penalty, weighed.T @ targets).astype(np.float64)
         return Linear(mean, scale, weights)
     truth = (targets[:, None] == np.arange(classes)).astype(np.float64)
-    bound = np.linalg.inv(0.5 * rows.T @ rows + penalty)
+    bound = np.linalg.inv(0.5 * weighed.T @ rows + penalty)
     weights = ahead = np.zeros((rows.shape[1], classes))
     momentum = 1.0
     for _ in range(STEPS):
         logits = rows @ ahead
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        slope = rows.T @ (powers / powers.sum(axis=1, keepdims=True) - truth) + penalty @ ahead
+        slope = weighed.T @ (powers / powers.sum(axis=1, keepdims=True) - truth) + penalty @ ahead
         if np.abs(slope).max() < CLOSE * len(rows):
             break
         after = ahead - bound @ slope

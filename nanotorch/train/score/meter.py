@@ -69,7 +69,8 @@ def scored_as(
     """
     variance = None
     if part.task == "regression":
-        variance = np.where(np.ptp(part.targets, axis=0) > 0, part.targets.var(axis=0), 0.0)
+        varying = np.ptp(part.targets, axis=0) > 0
+        variance = np.where(varying, weighted_variance(part.targets, part.weights), 0.0)
     return {
         "task": part.task,
         "target_names": part.target_names,
@@ -77,7 +78,15 @@ def scored_as(
         "target_variance": variance,
         "target_mean": target_mean,
         "metrics": tuple(metrics),
+        "weighted": part.weights is not None,
     }
+
+
+def weighted_variance(values: NDArray[np.float64], weights: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """Return the variance of columns (n, k), whose rows count as much as their weights say."""
+    mean = np.average(values, axis=0, weights=weights)
+    found: NDArray[np.float64] = np.average((values - mean) ** 2, axis=0, weights=weights)
+    return found
 
 
 class Meter:
@@ -87,7 +96,8 @@ class Meter:
     over the targets) and RMSE per target in their original units: outputs and targets are those of the model times
     `target_scale`. For each name in `metrics` there is scikit-learn's score too, for which the outputs of the whole
     pass are kept (of many classes only the chosen one, where no score asks for more). Where an output is not finite, no
-    score but the loss means anything: all are NaN.
+    score but the loss means anything: all are NaN. Where rows are `weighted`, each counts in the scores as much as its
+    factor in the loss.
     """
 
     def __init__(
@@ -98,8 +108,10 @@ class Meter:
         target_variance: NDArray[np.float64] | None = None,
         target_mean: NDArray[np.float64] | None = None,
         metrics: Sequence[str] = (),
+        weighted: bool = False,
     ) -> None:
         self.task = task
+        self.weighted = weighted
         self.target_names = target_names
         self.target_scale = np.ones(1) if target_scale is None else target_scale
         self.target_variance = target_variance
@@ -109,36 +121,61 @@ class Meter:
 
     def reset(self) -> None:
         """Begin a new pass."""
-        self._kept: list[tuple[Any, Any]] = []
+        self._kept: list[tuple[Any, ...]] = []
         self.rows = 0
+        self.row_weight = 0.0  # the sum of the factors of rows
         self.loss_sum = 0.0
         self.weight_sum = 0.0
         self._score_sums: NDArray[np.float64] = np.zeros(1)
-        self._waiting: list[tuple[Values, Values, list[int]]] = []  # outputs, targets, the rows of each batch
+        # outputs, targets, the rows of each batch, their factors if rows have some
+        self._waiting: list[tuple[Values, Values, list[int], Values | None]] = []
         self._outputs = 0
         self._finite = True
         self._unread: list[tuple[Iterable[int], Values, Values]] = []
 
-    def update(self, outputs: Values, targets: Values, loss: Values, weight: Values, step: int = 0) -> None:
+    def update(
+        self,
+        outputs: Values,
+        targets: Values,
+        loss: Values,
+        weight: Values,
+        step: int = 0,
+        factors: Values | None = None,
+    ) -> None:
         """Add a batch: the sum of its losses and its weight in the mean; nothing is computed before it is read.
 
         The tensors must not require grad, or the graphs of all unread batches stay alive; what is on the CPU may come
         as NumPy's arrays.
         """
-        self._take(outputs, targets, [len(targets)], loss, weight, (step,))
+        self._take(outputs, targets, [len(targets)], loss, weight, (step,), factors)
 
     def update_many(
-        self, outputs: Array, targets: Array, losses: Array, weights: Array, size: int, steps: Iterable[int]
+        self,
+        outputs: Array,
+        targets: Array,
+        losses: Array,
+        weights: Array,
+        size: int,
+        steps: Iterable[int],
+        factors: Array | None = None,
     ) -> None:
         """Add batches of one size, whose rows come one after the other, each of a step of its own."""
-        self._take(outputs, targets, [size] * len(losses), losses, weights, steps)
+        self._take(outputs, targets, [size] * len(losses), losses, weights, steps, factors)
 
     def _take(
-        self, outputs: Values, targets: Values, sizes: list[int], loss: Values, weight: Values, steps: Iterable[int]
+        self,
+        outputs: Values,
+        targets: Values,
+        sizes: list[int],
+        loss: Values,
+        weight: Values,
+        steps: Iterable[int],
+        factors: Values | None,
     ) -> None:
+        assert (factors is not None) == self.weighted, "rows have factors where the meter is weighted"
         self.rows += len(targets)
         self._unread.append((steps, loss, weight))
-        self._waiting.append((outputs, targets, sizes))
+        self._waiting.append((outputs, targets, sizes, factors))
         self._outputs += math.prod(outputs.shape)
         if self._outputs > MOST_UNREAD:
             self._add_scores()
@@ -175,7 +212,7 @@ class Meter:
         """
         if not self._waiting:
             return
-        outputs, targets, sizes = zip(*self._waiting, strict=True)
+        outputs, targets, sizes, given = zip(*self._waiting, strict=True)
         self._waiting.clear()
         self._outputs = 0
         every: Any
@@ -188,24 +225,33 @@ class Meter:
             self._finite = self._finite and bool(torch.isfinite(every).all())
             if self.task == "regression" or self.metrics:
                 every, wanted = every.cpu().numpy(), wanted.cpu().numpy()
+        factors: Array | None = None
+        if self.weighted:
+            factors = np.concatenate([np.asarray(_on_host(each), np.float64) for each in given])
+            every, wanted = _on_host(every), _on_host(wanted)
         if self.metrics:
             labels = self.task == "multiclass" and all(map(takes_labels, self.metrics))
-            self._kept.append((every.argmax(1) if labels else every, wanted))
+            kept = every.argmax(1) if labels else every, wanted
+            self._kept.append(kept if factors is None else (*kept, factors))
         members = every.ndim == 3  # of an ensemble in training: each is scored, and a row has the mean of its members
         if members:
-            every, wanted = (part.cpu().numpy() if isinstance(part, Tensor) else part for part in (every, wanted))
-            wanted = wanted[:, None]
+            every, wanted = _on_host(every), _on_host(wanted)[:, None]
         if self.task == "regression":
             scores = np.square(np.subtract(every, wanted, dtype=np.float64))
         else:
             scores = _right(self.task, every, wanted)
-            if not members:
+            if not members and factors is None:
                 self._score_sums = self._score_sums + int(scores.sum())
                 return
+        if factors is not None:
+            scores = scores.reshape(len(scores), *((every.shape[1],) * members), -1)
+            scores = scores * factors.reshape(-1, *(1,) * (scores.ndim - 1))
         start = 0
         for size in chain.from_iterable(sizes):
             of_batch = scores[start : start + size]
             self._score_sums = self._score_sums + (of_batch.mean(1) if members else of_batch).sum(0)
+            if factors is not None:
+                self.row_weight += float(factors[start : start + size].sum())
             start += size
 
     def states(self, outputs: Array, targets: Array, losses: Array, weights: Array) -> list[dict[str, Any] | None]:
@@ -216,7 +262,7 @@ class Meter:
             outputs, targets: of all rows, with the passes as first dimension.
             losses, weights: of all batches, (passes, batches).
         """
-        if self.task == "regression" or self.metrics or outputs.ndim > 3:  # of an ensemble
+        if self.task == "regression" or self.metrics or self.weighted or outputs.ndim > 3:  # of an ensemble
             return [None] * len(losses)
         sums, totals = losses.astype(np.float64), weights.astype(np.float64)
         finite: Any = np.all(np.isfinite(sums / totals), 1).tolist()
@@ -235,6 +281,7 @@ class Meter:
         for meter in (self, other):
             meter._read_all()
         self.rows += other.rows
+        self.row_weight += other.row_weight
         self.loss_sum += other.loss_sum
         self.weight_sum += other.weight_sum
         self._score_sums = self._score_sums + other._score_sums
@@ -245,11 +292,11 @@ class Meter:
         """Return the scores of all batches so far, by name, the loss first."""
         self._read_all()
         scores = {"loss": self.loss_sum / self.weight_sum if self.weight_sum else math.nan}
-        sums = self._score_sums
+        sums, count = self._score_sums, self.row_weight if self.weighted else self.rows
         if self.target_variance is None:
-            scores["accuracy"] = float(sums[0]) / self.rows if self._finite else math.nan
+            scores["accuracy"] = float(sums[0]) / count if self._finite else math.nan
             return scores | self._named_scores(scores)
-        squared_error = sums / self.rows * self.target_scale**2
+        squared_error = sums / count * self.target_scale**2
         scores["r2"] = float(np.mean(_r2(squared_error, self.target_variance)))
         for name, error in zip(self.target_names, np.sqrt(squared_error), strict=True):
             scores[f"rmse_{name}" if len(self.target_names) > 1 else "rmse"] = float(error)
@@ -261,7 +308,7 @@ class Meter:
             return dict.fromkeys((name for name in self.metrics if name not in known), math.nan)
         if not self.metrics:
             return {}
-        outputs, targets = (np.concatenate(pieces) for pieces in zip(*self._kept, strict=True))
+        outputs, targets, *weights = (np.concatenate(pieces) for pieces in zip(*self._kept, strict=True))
         if outputs.ndim > 1:
             outputs = outputs.astype(np.float64)
         if self.task == "regression":
@@ -270,12 +317,13 @@ class Meter:
             )
         else:
             targets = targets.reshape(-1).astype(np.int64)
-        return {name: score(name, self.task, outputs, targets) for name in self.metrics if name not in known}
+        return {name: score(name, self.task, outputs, targets, *weights) for name in self.metrics if name not in known}
 
     def state(self) -> dict[str, Any]:
         """Return the sums so far as plain numbers, for a checkpoint in the middle of a pass."""
         self._read_all()
-        return {
+        weighted = {"row_weight": self.row_weight} if self.weighted else {}
+        return weighted | {
             "rows": self.rows,
             "loss_sum": self.loss_sum,
             "weight_sum": self.weight_sum,
@@ -287,6 +335,7 @@ class Meter:
         """Continue from the sums that `state` returned."""
         self.rows, self.loss_sum, self.weight_sum = state["rows"], state["loss_sum"], state["weight_sum"]
         self._score_sums = np.array(state["score_sums"])
+        self.row_weight = state.get("row_weight", 0.0)
         self._finite = state.get("finite", True)  # checkpoints of before do not say
 
 
@@ -300,6 +349,10 @@ def _right(task: str, outputs: Any, targets: Any) -> Any:
 
 def _array(values: Values) -> Array:
     return values.numpy() if isinstance(values, Tensor) else values
+
+
+def _on_host(values: Values) -> Array:
+    return values.cpu().numpy() if isinstance(values, Tensor) else values
 
 
 def _joined(arrays: list[Array]) -> Array:

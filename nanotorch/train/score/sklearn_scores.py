@@ -35,23 +35,27 @@ def too_large(name: str, rows: int, classes: int) -> str | None:
     return None
 
 
-def score(name: str, task: str, outputs: NDArray[Any], targets: NDArray[Any]) -> float:
+def score(
+    name: str, task: str, outputs: NDArray[Any], targets: NDArray[Any], weights: NDArray[np.float64] | None = None
+) -> float:
     """Return the score of a model's outputs, (n, k):
     logits for classes, values in the units of the targets for a regression.
+
+    `weights` say how much each row counts, (n,).
 
     A score that `takes_labels` may also be given the numbers of the classes, (n,). Raises ValueError where scikit-learn
     does, such as for classes that are not in `targets` at all.
     """
-    entry = METRICS.entry(name)
     if task == "regression":
-        return float(entry.target(targets, outputs))
-    if task == "binary":
-        if takes_labels(name):
-            return float(entry.target(targets, (outputs[:, 0] > 0).astype(np.int64)))
-        return float(entry.target(targets, torch.sigmoid(torch.tensor(outputs[:, 0])).numpy()))
-    if takes_labels(name):
-        return float(entry.target(targets, outputs if outputs.ndim == 1 else outputs.argmax(1)))
-    return float(entry.target(targets, torch.softmax(torch.tensor(outputs), 1).numpy()))
+        said: Any = outputs
+    elif task == "binary":
+        chosen = takes_labels(name)
+        said = (outputs[:, 0] > 0).astype(np.int64) if chosen else torch.sigmoid(torch.tensor(outputs[:, 0])).numpy()
+    elif takes_labels(name):
+        said = outputs if outputs.ndim == 1 else outputs.argmax(1)
+    else:
+        said = torch.softmax(torch.tensor(outputs), 1).numpy()
+    return float(METRICS.entry(name).target(targets, said, weights))
 
 
 def _register(
@@ -63,10 +67,12 @@ def _register(
     square: bool = False,
     **options: Any,
 ) -> None:
-    def compute(truth: Any, predicted: Any) -> float:
+    def compute(truth: Any, predicted: Any, weights: Any = None) -> float:
         import sklearn.metrics
 
         given = dict(options)
+        if weights is not None:
+            given["sample_weight"] = weights
         if takes == "probabilities" and predicted.ndim == 2:
             given["labels"] = np.arange(predicted.shape[1])
         result: float = sign * getattr(sklearn.metrics, function)(truth, predicted, **given)

@@ -107,7 +107,14 @@ def _checked(every: Sequence[Trial], made: Made) -> Setup:
     for trial in every:
         _, first = next(single_runs(trial.config))
         try:
-            return made.of(first).setup(first)
+            setup = made.of(first).setup(first)
+            if "validation" not in setup.parts:
+                raise DataError(
+                    "a sweep ranks its trials by the validation part, and these data have none: give one ("
+                    "data.validation_size, data.validation_file, or cells of data.split's column)",
+                    "sweep",
+                )
+            return setup
         except ITS_OWN_FAULT as error:
             errors.append(error)
     raise errors[0]

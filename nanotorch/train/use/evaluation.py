@@ -15,6 +15,7 @@ from nanotorch.train.data.columns.notation import spellings
 from nanotorch.train.data.columns.raw_cells import as_numbers
 from nanotorch.train.data.csv_file import Columns
 from nanotorch.train.data.data_notices import Noticed
+from nanotorch.train.data.division.from_file import refuse_weights
 from nanotorch.train.data.input_rows import open_rows
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.table import Mistakes, Table, TableError, shown
@@ -92,7 +93,10 @@ def score_rows(
                     f"scores need the truth, and {file.source} has no column {shown(name)}; --target names another"
                     " column"
                 )
-        numbers = targets if preprocessing.task == "regression" else []
+        numbers = list(targets) if preprocessing.task == "regression" else []
+        stated: str | None = run.config.data.arguments.get("weight")
+        weight = stated if stated in file.names else None
+        numbers += [] if weight is None else [weight]
         texts = [*preprocessing.columns_of_texts, *(name for name in targets if name not in numbers)]
         tables, left_out, of_rare = [], 0, 0
         for piece in file.pieces([*preprocessing.columns_of_numbers, *numbers], texts):
@@ -105,22 +109,30 @@ def score_rows(
                 features = preprocessing.encode_piece(piece.only(preprocessing.column_names), noticed)
             with mistakes.gathered():
                 truth = _truth(run, piece, targets)
+            weights = np.ones(piece.rows)
+            if weight is not None:
+                with mistakes.gathered():
+                    weights = as_numbers(piece[weight], weight, piece.where, piece.notation)
+                    refuse_weights(weights, weight, piece)
             mistakes.tell()
             if preprocessing.rare is not None:
                 kept = truth >= 0
                 of_rare += int((~kept).sum())
-                features, truth = features[kept], truth[kept]
-            tables.append((features, truth))
-    features, truth = (np.concatenate(pieces) for pieces in zip(*tables, strict=True))
+                features, truth, weights = features[kept], truth[kept], weights[kept]
+            tables.append((features, truth, weights))
+    features, truth, weights = (np.concatenate(pieces) for pieces in zip(*tables, strict=True))
     if not len(truth):
         raise TableError(f"{path} has no row")
     inputs = preprocessing.input_names
-    parts = {"rows": Table(features, truth, preprocessing.task, inputs, preprocessing.target_names)}
+    of_rows = None if weight is None else weights
+    parts = {"rows": Table(features, truth, preprocessing.task, inputs, preprocessing.target_names, weights=of_rows)}
     parts["train"] = parts["rows"]
     if run.config.loss.class_weight == "balanced":  # by the classes of the rows that were trained on
         train = prepare(with_its_files((run.members or (run,))[0])).parts["train"]
         encoded = preprocessing.features(train)
-        parts["train"] = Table(encoded, train.targets, preprocessing.task, inputs, preprocessing.target_names)
+        parts["train"] = Table(
+            encoded, train.targets, preprocessing.task, inputs, preprocessing.target_names, weights=train.weights
+        )
     as_it_is = Preprocessing(
         preprocessing.task,
         inputs,
@@ -132,7 +144,8 @@ def score_rows(
         missing_values=preprocessing.missing_values,
         rare=preprocessing.rare,
     )
-    notes = [f"{of_rare} rows of classes that were left out of training are not scored"] if of_rare else []
+    notes = [f"{path} has no column {shown(stated)}: each row counts once"] if stated != weight else []
+    notes += [f"{of_rare} rows of classes that were left out of training are not scored"] if of_rare else []
     notes += [f"{left_out} rows without a target are left out (data.missing_target: drop)"] if left_out else []
     return _scores(run, Data(parts, as_it_is), ["rows"], [*notes, *noticed.sentences()])
 

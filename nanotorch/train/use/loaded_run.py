@@ -258,7 +258,7 @@ def with_its_files(run: LoadedRun) -> Config:
     there, section = Path(environment_of(run.directory)[0].get("directory", ".")), run.config.data
     moved: dict[str, Any] = {
         key: str(there / value)
-        for key in ("file", "target")
+        for key in ("file", "target", "validation_file", "test_file")
         if isinstance(value := section.arguments.get(key), str)
         and not Path(value).exists()
         and (there / value).is_file()

@@ -194,7 +194,9 @@ def further_columns(run: LoadedRun, file: RowFile) -> list[str]:
 
 def _notes(run: LoadedRun, further: Sequence[str]) -> Iterator[str]:
     targets = [name for name in further if name in target_columns(run)]
-    rest = [name for name in further if name not in (*targets, *run.config.data.arguments.get("drop", ()))]
+    arguments = run.config.data.arguments
+    of_training = [arguments.get("weight"), *(arguments.get("split") or {}).values(), *arguments.get("drop", ())]
+    rest = [name for name in further if name not in (*targets, *of_training)]
     if targets:
         yield (
             f"the target {_listed(targets)} is in the file and is not looked at; python -m nanotorch.evaluate scores it"
