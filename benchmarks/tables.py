@@ -80,7 +80,7 @@ def report(done: list[dict[str, Any]]) -> str:
         )
 
     classes = [table for table in tables if "log_loss" in next(iter(of[table][OURS].values()))]
-    score, loss = means("score", tables), means("log_loss", classes)
+    score, loss = means("score", tables), means("log_loss", classes).reshape(len(classes), len(names))
     ranks, seconds = _ranks(score), np.median(means("seconds", tables), 0)
     ours = score[:, names.index(OURS)]
     resampled = np.random.default_rng(0).integers(len(tables), size=(2000, len(tables)))
@@ -94,10 +94,12 @@ def report(done: list[dict[str, Any]]) -> str:
         low, high = np.quantile(gap[resampled].mean(1), [0.025, 0.975])
         first, last = np.quantile(ranks[:, column][resampled].mean(1), [0.025, 0.975])
         better = ((gap > 0) + 0.5 * (gap == 0)).mean()
+        losses = (
+            f"{loss[:, column].mean():8.4f}  {_ranks(-loss)[:, column].mean():4.2f}" if classes else f"{'-':>8}     -"
+        )
         lines.append(
             f"{names[column]:24}  {ranks[:, column].mean():.2f} ({first:.2f} to {last:.2f})     {better:4.0%}"
-            f"  {gap.mean():+.4f} ({low:+.4f} to {high:+.4f})    {loss[:, column].mean():.4f}"
-            f"  {_ranks(-loss)[:, column].mean():.2f}  {seconds[column]:8.2f}"
+            f"  {gap.mean():+.4f} ({low:+.4f} to {high:+.4f})  {losses}  {seconds[column]:8.2f}"
         )
     widths = [max(len(name), 6) for name in names]
     lines += ["", f"{'':16}  {'  '.join(f'{name:>{width}}' for name, width in zip(names, widths, strict=True))}"]

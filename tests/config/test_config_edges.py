@@ -24,8 +24,9 @@ from nanotorch.train.config.strict_yaml import LARGEST_FILE, LARGEST_TEXT, Confi
 from nanotorch.train.data.sklearn_sets import possible_tasks
 from nanotorch.train.terminal.text_report import MOST_PROBLEMS
 
-TEXTS = ["name", "output", "data.file.file", "data.file.target", "data.file.sheet", "data.openml.target_column"]
-TOP = ["model", "loss", "early_stopping", "checkpoint", "log"]
+FILES = [f"data.file.{key}" for key in ("file", "target", "sheet", "test_file", "validation_file", "weight")]
+TEXTS = ["name", "output", *FILES, "data.openml.target_column"]
+TOP = ["model", "loss", "optimizer", "train", "early_stopping", "checkpoint", "log"]
 LISTS = [
     "data.file.target",
     "data.file.numeric",
@@ -309,7 +310,7 @@ TABLE = "x,y,z,label\n" + "".join(f"{row},{row % 7},{row % 3},{'abc'[row % 3]}\n
         (
             {"file": "t.csv", "target": "label"},
             ["model.hidden=[20000000, 48]"],
-            "model: mlp, from 3 columns to 3 outputs: a model of",
+            "model: mlp, from 2 columns to 3 outputs: a model of",
         ),
         (
             {"name": "make_classification", "n_features": "3"},

@@ -115,7 +115,9 @@ def test_ranks_that_average_their_gradients_equal_the_big_batch(options: dict[st
 
 def training_of(rows: np.ndarray, batch_size: int) -> tuple[Training, DataLoader[Any]]:
     """A model in training on some rows, in their order."""
-    part = Part(TensorDataset(*batch(slice(0, 24))), {"task": "multiclass", "target_names": ("a", "b", "c")})
+    part = Part(
+        TensorDataset(*batch(slice(0, 24))), {"task": "multiclass", "target_names": ("a", "b", "c"), "weighted": True}
+    )
     model = made()
     training = Training(
         model,

@@ -105,7 +105,8 @@ def measured(name: str) -> list[dict[str, Any]]:
 
 
 def test_every_benchmark_has_one_current_file() -> None:
-    assert {path.name for path in RESULTS.iterdir()} == {f"{name}-cpu.json" for name in names()}
+    grown = {"tables.jsonl"}  # line by line, as each fit takes long
+    assert {path.name for path in RESULTS.iterdir()} == {f"{name}-cpu.json" for name in names()} | grown
 
 
 def rows_of_table(page: str, block: str) -> list[list[str]]:
@@ -206,16 +207,28 @@ def test_tables_are_reported_by_rank_and_gap() -> None:
     scores = {"nanotorch": (0.8, 0.9), "linear": (0.8, 0.7), "forest": (0.6, 0.8)}
     lines = [
         {"table": table, "seed": seed, "contestant": name, "score": given[number] + 0.01 * seed, "seconds": 1.0}
+        | ({"log_loss": 1.0 - given[0]} if table == "one" else {})
         for name, given in scores.items()
         for number, table in enumerate(("one", "two"))
         for seed in (0, 1)
     ]
     printed = tables.report([*lines, {**lines[0], "table": "fitted by one alone"}]).splitlines()
-    assert printed[0] == "2 tables: one, two"
-    assert [line.split()[:3] for line in printed[3:]] == [
-        ["nanotorch", "1.25", "50%"], ["linear", "2.25", "25%"], ["forest", "2.50", "0%"],
-    ]  # fmt: skip
+    assert printed[0] == "2 tables, 2 to 2 seeds"
+    assert [line.split()[:2] for line in printed[3:6]] == [
+        ["nanotorch", "1.25"],
+        ["linear", "2.25"],
+        ["forest", "2.50"],
+    ]
+    assert [line.split()[5] for line in printed[3:6]] == ["50%", "25%", "0%"]
     assert "-0.1000 (-0.2000 to +0.0000)" in printed[4]
+    assert [line.split()[-3:] for line in printed[3:6]] == [
+        ["0.2000", "1.50", "1.00"], ["0.2000", "1.50", "1.00"], ["0.4000", "3.00", "1.00"],
+    ]  # fmt: skip
+    assert [line.split() for line in printed[8:10]] == [
+        ["one", "0.6050", "0.8050", "0.8050"], ["two", "0.8050", "0.7050", "0.9050"],
+    ]  # fmt: skip
+    one = tables.report([line for line in lines if line["table"] == "two"]).splitlines()
+    assert [line.split()[-3:] for line in one[3:6]] == [["-", "-", "1.00"]] * 3
     assert tables.report([]).startswith("no table")
 
 

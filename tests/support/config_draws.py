@@ -147,6 +147,8 @@ class Draw:
         found = self._object(
             {**self.whole, "properties": {k: v for k, v in self.whole["properties"].items() if k != "sweep"}}
         )
+        for key in ("model", "optimizer", "train"):
+            found[key] = self.value(self.whole["properties"][key]) if found.get(key) is None else found[key]
         while found["data"].get("name") not in here:
             found["data"] = self.value(self.whole["properties"]["data"])
         data = found["data"]
@@ -160,6 +162,7 @@ class Draw:
         if train.get("metrics"):
             train["metrics"] = self.random.sample(list(METRICS), len(train["metrics"]))
         train["monitor"] = self.random.choice(["auto", "loss", *METRICS])
+        train.setdefault("epochs", self.random.randint(1, 2))
         train["batch_size"] = self.random.choice([1, 7, 32, 10**6])
         found["name"], found["device"] = "drawn", "cpu"
         found.pop("output", None)
@@ -193,12 +196,12 @@ def valid_configs(count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
                     section, _, key = problem.key.partition(".")
                     if key and section in config and isinstance(config[section], dict):
                         config[section].pop(key.partition(".")[0], None)
-                    elif section not in ("data", "model", "loss", "optimizer", "train", "name"):
+                    elif section not in ("data", "model", "loss", "name"):
                         config.pop(section, None)
                     if problem.key == "loss.name" or "loss" not in config or "name" not in config["loss"]:
                         config["loss"] = Draw(next(numbers)).value(_schema()["properties"]["loss"])
                     for part, fallback in (("optimizer", {"name": "SGD"}), ("train", {"epochs": 1, "batch_size": 8})):
-                        config[part] = fallback | config[part]
+                        config[part] = fallback | config.get(part, {})
             else:
                 found += 1
                 yield config

@@ -311,4 +311,4 @@ def test_rare_classes_of_a_split_are_dropped(write: Write) -> None:
     prepared = prepare(loads(config_of(file, data)))
     assert prepared.preprocessing.target_names == ("no", "yes")
     assert sum(map(len, prepared.parts.values())) == 76
-    assert any("1 class of too few rows, and with them 4 rows, are left out" in text for text in prepared.notices)
+    assert any("the 4 rows of 1 class that have too few are left out" in text for text in prepared.notices)

@@ -139,7 +139,7 @@ def test_the_page_tells_of_all_test_parts_together(target: str, made: Path) -> N
         squares = np.array([one["scores"]["test"]["rmse"] for one in summaries]) ** 2
         shown = float(re.findall('<th scope="row">numbers</th>.*?<data value="(.*?)">', page, re.DOTALL)[0])
         assert shown == pytest.approx(float((rows @ squares / rows.sum()) ** 0.5), rel=1e-5)
-        assert "Of 90 rows, each predicted by the run that was not trained on it" in page
+        assert "Of 90 rows, each by the run that was not trained on it" in page
     else:
         share = rows @ [one["scores"]["test"]["accuracy"] for one in summaries] / rows.sum()
         assert f"{share:.1%}" in page

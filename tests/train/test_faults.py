@@ -732,7 +732,8 @@ def test_output_that_nobody_reads(given: Path, tmp_path: Path, end: str) -> None
     if "full" in end and not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")
     write_table(tmp_path / "table.csv")  # without scikit-learn, whose import takes longer than the rest
-    data = f"'data={{file: {tmp_path / 'table.csv'}, target: sold, task: classification}}' loss.name=BCEWithLogitsLoss"
+    table = f"{{file: {tmp_path / 'table.csv'}, target: sold, task: classification, drop: [id]}}"
+    data = f"'data={table}' loss.name=BCEWithLogitsLoss"
     train = f"{sys.executable} -m nanotorch.train {given} --output {tmp_path / 'run'} train.epochs=2 {data}"
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "TERM": "dumb"}
     command = f"{train} {end}; exit ${{PIPESTATUS[0]}}"

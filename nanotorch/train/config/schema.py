@@ -41,7 +41,8 @@ def schema() -> dict[str, Any]:
         "title": "A config of nanotorch's trainer",
         "type": "object",
         "properties": properties,
-        "required": whole["required"],
+        "required": [key for key in whole["required"] if key != "model"],
+        "anyOf": [{"required": ["model"]}, {"required": ["preset"]}],
         "additionalProperties": False,
         "$defs": definitions,
     }

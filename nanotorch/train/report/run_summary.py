@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -176,22 +176,27 @@ def gather(config: Config, data: Data, model: nn.Module, parts: Mapping[str, Par
     )
 
 
-def outputs_of_some(model: nn.Module, part: Part, rows: Table, most: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return what the model gives for rows of a part, all or so many of them drawn by chance, and their targets."""
+def outputs_of_some(
+    model: nn.Module, part: Part, rows: Table, most: int
+) -> Iterator[tuple[NDArray[np.float64], NDArray[Any]]]:
+    """Iterate over what the model gives for rows of a part, all or so many of them drawn by chance, and their targets,
+    some rows at a time.
+    """
     chosen = np.sort(np.random.default_rng(0).permutation(len(part))[:most])
-    pieces, at_once = [], rows_at_once(part)
+    at_once = rows_at_once(part)
     model.eval()
-    with torch.no_grad():
-        for start in range(0, len(chosen), at_once):
-            features = part.dataset.__getitems__(chosen[start : start + at_once].tolist()).fields[0]
-            pieces.append(model(features).cpu().numpy())
-    return np.concatenate(pieces).astype(np.float64), rows.targets[chosen]
+    for start in range(0, len(chosen), at_once):
+        some = chosen[start : start + at_once]
+        with torch.no_grad():
+            outputs = model(part.dataset.__getitems__(some.tolist()).fields[0])
+        yield outputs.cpu().numpy().astype(np.float64), rows.targets[some]
 
 
 def tempered(model: nn.Module, part: Part, rows: Table) -> Tempered:
     """Return a classifier with the temperature that suits the rows of a part best (Note [Temperature])."""
     most = max(1, MOST_HELD // len(rows.target_names))
-    return Tempered(model, temperature(*outputs_of_some(model, part, rows, most)))
+    outputs, targets = zip(*outputs_of_some(model, part, rows, most), strict=True)
+    return Tempered(model, temperature(np.concatenate(outputs), np.concatenate(targets)))
 
 
 def _held_out(model: nn.Module, data: Data, parts: Mapping[str, Part]) -> NDArray[np.float64]:
@@ -200,10 +205,13 @@ def _held_out(model: nn.Module, data: Data, parts: Mapping[str, Part]) -> NDArra
         return np.empty((0, len(data.preprocessing.target_names) if data.preprocessing.task == "regression" else 1))
     part, rows = parts["validation"], data.parts["validation"]
     most = max(1, min(conformal.MOST_SCORES, MOST_HELD // len(data.preprocessing.target_names)))
-    outputs, true = outputs_of_some(model, part, rows, most)
-    if data.preprocessing.task == "regression":
-        return np.abs(data.preprocessing.in_units(outputs) - true)
-    return 1 - classification.probabilities(outputs)[np.arange(len(true)), true][:, None]
+
+    def scores(outputs: NDArray[np.float64], true: NDArray[Any]) -> NDArray[np.float64]:
+        if data.preprocessing.task == "regression":
+            return np.abs(data.preprocessing.in_units(outputs) - true)
+        return 1 - classification.probabilities(outputs)[np.arange(len(true)), true][:, None]
+
+    return np.concatenate([scores(*some) for some in outputs_of_some(model, part, rows, most)])
 
 
 class Said(NamedTuple):

@@ -98,8 +98,8 @@ def r2_gain(true: Array, guessed: Array, other: Array, weights: Array | None = N
 def rmse(true: Array, guessed: Array, weights: Array | None = None) -> float:
     """Return the root of the mean squared error, (n,) or (n, k); rows may have weights.
 
-    >>> rmse(np.array([1.0, 2.0]), np.array([4.0, 6.0]))**2
-    12.5
+    >>> rmse(np.array([1.0, 2.0]), np.array([2.0, 9.0]))
+    5.0
     """
     squares = (true - guessed) ** 2
     return float(np.sqrt(np.average(squares.reshape(len(squares), -1).mean(axis=1), weights=weights)))

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import sklearn.metrics
-import torch as pytorch
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_class_weight
 
@@ -27,6 +26,7 @@ from nanotorch.train.fit.prepare import prepare
 from nanotorch.train.fit.random_numbers import seeds
 from nanotorch.train.run.run import run
 from nanotorch.train.use.loaded_run import load_run
+from tests.support.oracle import pytorch
 
 WEIGHTS = (0.25, 1.0, 2.0, 3.5, 7.0)
 
@@ -53,13 +53,10 @@ def text_of(table: str, target: str = "y", *lines: str, data: str = "weight: w",
     return "\n".join([head, data, train, f"output: {Path(table).parent / 'runs'}", *lines]) + "\n"
 
 
-LOSSES: dict[str, Callable[..., Any]] = {
-    "y": pytorch.nn.functional.binary_cross_entropy_with_logits,
-    "z": pytorch.nn.functional.cross_entropy,
-    "t": pytorch.nn.functional.mse_loss,
-}
+LOSSES = {"y": "binary_cross_entropy_with_logits", "z": "cross_entropy", "t": "mse_loss"}
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("target", "yzt")
 @pytest.mark.parametrize("balanced", [False, True])
 def test_training_is_that_of_pytorch_with_a_weighted_mean(target: str, balanced: bool, table: str) -> None:
@@ -86,12 +83,12 @@ def test_training_is_that_of_pytorch_with_a_weighted_mean(target: str, balanced:
         classes = np.unique(part.targets)
         by_class = compute_class_weight("balanced", classes=classes, y=part.targets, sample_weight=part.weights)
         weights = weights * pytorch.tensor(by_class[part.targets])
-    losses = []
+    losses, loss_of = [], getattr(pytorch.nn.functional, LOSSES[target])
     for _ in range(3):
         total = 0.0
         for start in range(0, len(rows), 14):
             window = slice(start, start + 14)
-            each = LOSSES[target](theirs(rows[window]), wanted[window], reduction="none").reshape(len(rows[window]), -1)
+            each = loss_of(theirs(rows[window]), wanted[window], reduction="none").reshape(len(rows[window]), -1)
             value = (each.mean(1) * weights[window]).sum() / weights[window].sum()
             optimizer.zero_grad()
             value.backward()
