@@ -35,7 +35,8 @@ def fitting(path: Path, saved: Mapping[str, Tensor], model: nn.Module, another_d
         elif saved[name].dtype != built[name].dtype and not (another_dtype and saved[name].is_floating_point()):
             lines.append(f"{place}: {saved[name].dtype} in the checkpoint, {built[name].dtype} in the model")
     if lines:
-        raise CheckpointError("\n  ".join([f"{path} is of another model than resolved.yaml and state.json say:", *lines]))
+        told = f"{path} is of another model than resolved.yaml and state.json say:"
+        raise CheckpointError("\n  ".join([told, *lines]))
     for name, tensor in saved.items():
         values = tensor.numpy()
         if np.isnan(values).any() or (name in parameters and np.isinf(values).any()):
