@@ -179,6 +179,15 @@ def test_what_training_has_not_seen_in_another_file(write: Write) -> None:
     assert any("test part: column 'city': 10 rows with 1 category unknown to the model" in text for text in notices)
 
 
+def test_row_numbers_of_each_file_are_left_out(write: Write) -> None:
+    numbers = {"Unnamed: 0": lambda row: row % 60, "place": lambda row: (row % 60) // 2}
+    file, test = write(rows=range(60), **numbers), write("test.csv", range(60, 80), **numbers)
+    data = prepare(loads(config_of(file, [f"test_file: {test}"])))
+    assert "Unnamed: 0" not in data.parts["train"].feature_names
+    assert "place" in data.parts["train"].feature_names
+    assert any("'Unnamed: 0' counts the rows" in notice for notice in data.notices)
+
+
 def test_none(write: Write) -> None:
     file, drop = write(), "drop: [patient, day, part]"
     assert {name: len(rows) for name, rows in parts_of(file, drop, "test_size: 0", "validation_size: 0").items()} == {

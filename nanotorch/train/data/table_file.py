@@ -389,7 +389,10 @@ def table_of(
     if set(target) <= set(whole):  # else that is said, and the columns are looked at all the same
         with mistakes.gathered():
             whole = _with_targets(whole, target, drop_missing_targets)
-    counting = [name for name in names if name in all_rows and name not in of_kind and counts_rows(all_rows[name])]
+    of_file = all_rows.piece_of_rows
+    counting = [
+        name for name in names if name in all_rows and name not in of_kind and counts_rows(all_rows[name], of_file)
+    ]
     if len(counting) < len(names):
         names = [name for name in names if name not in counting]
     else:
@@ -465,11 +468,13 @@ def table_of(
     )
 
 
-def counts_rows(column: NDArray[Any]) -> bool:
-    """Return whether a column holds nothing but the number of each row, from 0 or 1."""
+def counts_rows(column: NDArray[Any], pieces: NDArray[np.int64]) -> bool:
+    """Return whether a column holds nothing but the number of each row, from 0 or 1; in the pieces behind the first it
+    may begin anywhere.
+    """
     if column.dtype == object or len(column) < FEWEST or column[0] not in (0, 1):
         return False
-    return bool((column == np.arange(len(column)) + column[0]).all())
+    return bool((np.diff(column)[np.diff(pieces) == 0] == 1).all())
 
 
 def _said_of_row_numbers(name: str) -> str:
