@@ -465,6 +465,17 @@ def test_quantiles_make_columns_normal() -> None:
     ]
 
 
+@pytest.mark.parametrize("rows", [2, 51, 61, 331, 3331])
+def test_a_value_of_many_rows_is_one_quantile(rows: int) -> None:
+    """Where a quantile is a value of the rows, it is that value and not another beside it."""
+    values = np.random.default_rng(rows).integers(0, 7, (rows, 3)) / 7
+    count = min(100, max(10, rows // 30)) + 1
+    found = QuantileScaler.fit(values)
+    for edges, column in zip(found.edges, np.quantile(values, np.linspace(0, 1, count), axis=0).T, strict=True):
+        assert len(edges) == 1 or np.diff(edges).min() > 1e-3
+        np.testing.assert_allclose(np.interp(column, edges, edges), column, atol=1e-12)
+
+
 @pytest.mark.parametrize("fit", [Standardizer.fit, Standardizer.fit_robustly, QuantileScaler.fit])
 def test_every_scaler_comes_back_from_json(fit: Any) -> None:
     values = np.random.default_rng(2).standard_normal((40, 3))

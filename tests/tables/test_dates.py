@@ -335,6 +335,25 @@ def test_times_in_utc_are_exported(tmp_path: Path) -> None:
             loaded.preprocessing.encode({**row, name: [cell]})
 
 
+def test_times_and_the_quantiles_of_dates_are_exported(tmp_path: Path) -> None:
+    """Two months have one cosine: were it two, with quantiles that are apart, another machine's could be the other."""
+    rows = [f"{row * 7 % 24}:{row * 11 % 60:02},2020-{1 + row % 12:02}-01,{row % 5}.5" for row in range(90)]
+    (tmp_path / "table.csv").write_text("\n".join(["at,when,y", *rows]))
+    data = f"{{file: {tmp_path / 'table.csv'}, target: y, standardize: quantile}}"
+    loaded = load_run(trained(tmp_path, data, "MSELoss", epochs=1))
+    assert loaded.preprocessing.dates["at"].form == "hour:minute"
+    assert onnx_export.save(loaded, tmp_path / "m.onnx")[1] < 1e-5
+    assert python_export.save(loaded, tmp_path / "m.py") < 1e-5
+    command = [sys.executable, str(tmp_path / "m.py"), str(tmp_path / "table.csv")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert predict([str(tmp_path / "run"), "--input", f"{tmp_path}/table.csv", "--output", f"{tmp_path}/out.csv"]) == 0
+    expected = numbers(read_rows(tmp_path / "out.csv"), "prediction")[:, 0]
+    np.testing.assert_allclose([float(line) for line in done.stdout.split()[1:]], expected, rtol=1e-6)
+    (tmp_path / "table.csv").write_text("at,when\n24:05,2020-01-01\n1 PM,2020-01-01\n")
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert "column 'at' holds '1 PM', which is no date such as 13:05" in done.stderr
+
+
 def test_damaged_states_are_refused(run: Path) -> None:
     state = next((run / "checkpoints").glob("step-*/state.json")).relative_to(run)
     whole = (run / state).read_bytes()
@@ -430,7 +449,7 @@ def test_parts_of_dates_of_an_exported_file_are_those_of_training(tmp_path: Path
                            "9999-12-31T23:59:59.999999"], "datetime64[us]")  # fmt: skip
     texts = np.datetime_as_string(stamps).tolist()
     names = {"DATES": {"when": (False, PARTS)}, "PATTERNS": dates.PLAIN, "MISSING": [""], "DAY": dates.DAY,
-             "np": np, "re": re}  # fmt: skip
+             "DIGITS": dates.DIGITS, "TIMES": [], "np": np, "re": re}  # fmt: skip
     exec(python_export.DATES, names)
     found = names["with_parts_of_dates"]({"when": [*texts, None]})  # type: ignore[operator]
     for part, expected in zip(PARTS, parts_of(np.r_[stamps, np.datetime64("NaT")]), strict=True):

@@ -114,7 +114,10 @@ class QuantileScaler:
         count = min(100, max(10, len(values) // 30)) + 1
         normal = np.array([NormalDist().inv_cdf((number + 0.5) / count) for number in range(count)])
         edges, places = [], []
-        for column in np.quantile(values, np.linspace(0, 1, count), axis=0).T:
+        ordered = np.sort(values, axis=0)
+        at, beyond = np.divmod(np.arange(count) * (len(values) - 1), count - 1)  # exact: a row's own value stays itself
+        low, high = ordered[at], ordered[np.minimum(at + 1, len(values) - 1)]
+        for column in (low + (high - low) * (beyond / (count - 1))[:, None]).T:
             different, which, times = np.unique(column, return_inverse=True, return_counts=True)
             edges.append(different)
             places.append(np.bincount(which, normal) / times)

@@ -193,8 +193,8 @@ def _parts_of_dates(graph: Graph, seconds: str, wanted: Sequence[Part]) -> list[
     for part in wanted:
         name, _, kind = part.partition(" ")
         if name in turns:
-            angle = graph.cast(calculated("Mul", turns[name], 2 * np.pi), np.float32)
-            found.append(graph.cast(graph.add({"(sin)": "Sin", "(cos)": "Cos"}[kind], angle), np.float64))
+            ahead = turns[name] if kind == "(sin)" else calculated("Add", turns[name], 0.25)
+            found.append(graph.add("Sin", calculated("Mul", ahead, 2 * np.pi)))
         else:
             found.append(plain[name])
     return found

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 import nanotorch as torch
 from nanotorch import Tensor
-from nanotorch.train.data.columns.dates import PLAIN
+from nanotorch.train.data.columns.dates import DIGITS, PLAIN
 from nanotorch.train.data.columns.notation import spellings
 from nanotorch.train.data.standardizer import QuantileScaler, Standardizer
 from nanotorch.train.data.text_format import TextFormat
@@ -230,16 +230,20 @@ DATES = '''
 def with_parts_of_dates(columns):
     """Return the columns with the parts of DATES beside them.
 
-    A date is a text: 2020-01-31, or 2020-01-31T13:05:00; 2020-01-31T13:05:00Z where it is in UTC.
+    A date is a text: 2020-01-31, or 2020-01-31T13:05:00; 2020-01-31T13:05:00Z where it is in UTC; in TIMES 13:05 too.
     """
     columns = dict(columns)
     for name, (utc, parts) in DATES.items():
         texts = ["NaT" if value is None or value != value else str(value).strip() for value in columns[name]]
         texts = ["NaT" if text in MISSING else text for text in texts]
+        if name in TIMES:
+            texts = [re.sub("^(?=[0-9]:)", "0", text) for text in texts]
+            texts = [re.sub("^(?=[0-9]{2}:)", "1970-01-01T", text) for text in texts]
         for text in texts:
             if text != "NaT" and not re.fullmatch(PATTERNS[utc], text):
-                wanted = "2020-01-31T13:05Z" if utc else "2020-01-31"
-                raise ValueError(f"column {name!r} holds {text!r}, which is no date such as {wanted}")
+                wanted = "13:05" if name in TIMES else "2020-01-31T13:05" if utc else "2020-01-31"
+                text = text.removeprefix("1970-01-01T")
+                raise ValueError(f"column {name!r} holds {text!r}, which is no date such as {wanted}{'Z' * utc}")
         stamps = np.array([text.removesuffix("Z") for text in texts], "datetime64[us]")
         micro = np.where(np.isnat(stamps), 0, stamps.astype(np.int64))
         days, of_day = np.divmod(micro, DAY)
@@ -248,7 +252,7 @@ def with_parts_of_dates(columns):
         for part in parts:
             kind, _, curve = part.partition(" ")
             if kind in turns:
-                values = (np.sin if curve == "(sin)" else np.cos)(2 * np.pi * turns[kind])
+                values = ((np.sin if curve == "(sin)" else np.cos)(2 * np.pi * turns[kind])).round(DIGITS)
             else:
                 values = months // 12 + 1970.0 if kind == "year" else micro / DAY
             columns[f"{name}: {part}"] = np.where(np.isnat(stamps), np.nan, values)
@@ -367,7 +371,9 @@ def _dates(run: LoadedRun) -> str:
         return ""
     lines = [
         f"DATES = {_mapping({name: (one.utc, one.parts) for name, one in dates.items()})}  # in UTC or not, and parts",
+        f"TIMES = {[name for name, one in dates.items() if one.form == 'hour:minute']!r}  # without a date",
         "DAY = 86_400_000_000  # microseconds",
+        f"DIGITS = {DIGITS}  # of sines and cosines",
         f"PATTERNS = {_mapping(PLAIN)}  # of dates without an offset, and of those in UTC",
     ]
     return "\n".join(lines) + "\n" + DATES

@@ -36,6 +36,8 @@ from nanotorch.train.data.table import DataError, FloatArray, TableError, shown
 
 Stamps = NDArray[np.datetime64]
 DAY = 86_400_000_000  # microseconds
+DIGITS = 12
+"""Of sines and cosines, so that those that are equal are so in every bit, on every machine: quantiles look at it."""
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _TIME = (
     r"(?P<hour>\d{1,2}):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,](?P<part>\d{1,9}))?)?"
@@ -320,7 +322,7 @@ def parts_of(stamps: Stamps, parts: Sequence[str] = PARTS) -> list[FloatArray]:
     for part in parts:
         name, _, kind = part.partition(" ")
         if name in turns:
-            values = (np.sin if kind == "(sin)" else np.cos)(2 * np.pi * turns[name])
+            values = ((np.sin if kind == "(sin)" else np.cos)(2 * np.pi * turns[name])).round(DIGITS)
         else:
             values = months // 12 + 1970.0 if name == "year" else micro / DAY
         found.append(np.where(lacking, np.nan, values))
