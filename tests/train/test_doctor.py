@@ -265,6 +265,14 @@ def test_skipped_steps_are_not_hidden(tmp_path: Path) -> None:
     ), finding
 
 
+def test_runs_that_are_shorter_than_a_trial(tmp_path: Path) -> None:
+    """The trial ends with the run, for its schedule may have no further step."""
+    schedule = ["train.epochs=2", "scheduler={name: OneCycleLR, max_lr: 0.01, interval: step}", "train.batch_size=64"]
+    assert len(found(tmp_path, columns(), *schedule).losses) == 6
+    text = TEXT.replace("FILE", str(tmp_path / "table.csv"))
+    assert "3 steps an epoch, 2 epochs: 6 steps" in dry_run(config.loads(text, overrides=schedule))
+
+
 def test_the_command_prints_it_and_ends_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "iris.yaml"
     path.write_text(IRIS)

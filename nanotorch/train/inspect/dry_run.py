@@ -28,7 +28,7 @@ def dry_run(config: Config) -> str:
     """Return the report, at most 80 columns wide as far as names allow."""
     with borrowed_generator():
         config, data = settled_data(config)
-        setup = trial(config, data)
+        setup = trial(config, data, constant_rate=True)
         model, train = setup.training.model, setup.parts["train"]
         with blas_threads(model, batch_size_of(config)):
             model.train()

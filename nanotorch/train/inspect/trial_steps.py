@@ -13,14 +13,16 @@ from nanotorch.train.fit.window_step import StepResult
 
 
 def trial(config: Config, data: Data, constant_rate: bool = False) -> Setup:
-    """Return what a run would begin with, but that it never stops by itself;
-    with `constant_rate`, without its schedule.
+    """Return what a run would begin with, but that it never stops by itself, unless a schedule is over; with
+    `constant_rate`, without its schedule.
     """
     update: dict[str, object] = {"early_stopping": None}
     if constant_rate:
         update["scheduler"] = None
     setup = build(config.model_copy(update=update), data)
     setup.training.monitor = "loss"
+    if setup.training.scheduler is not None:
+        return setup
     return setup._replace(options=replace(setup.options, epochs=10**9))
 
 
