@@ -229,7 +229,9 @@ class Captured:
         self._leave(1)
         return True, self.build([from_array(array) for array in results])
 
-    def repeat(self, batches: Batches, between: Between | None) -> tuple[int, list[Any]]:
+    def repeat(
+        self, batches: Batches, between: Between | None, schedule: Between | None = None
+    ) -> tuple[int, list[Any]]:
         """Run the program for one batch after the other, until it is not for one; return for how many it ran, and what
         they gave, stacked.
         """
@@ -241,12 +243,13 @@ class Captured:
         if self.table is not None and between is None:
             many = self.table.many(batches.tables, batches.order, batches.size)
             if many is not None:
-                return self._at_once(self.table, many, batches.numbers)
+                return self._at_once(self.table, many, batches.numbers, schedule)
         scalars: list[Any] = []
+        calls = [call for call in (schedule, between) if call is not None]
         left = 0
         try:
             for arrays, numbers in batches:
-                if scalars and between is None and self._counts_alone:
+                if scalars and not calls and self._counts_alone:
                     back = self._count_on(scalars, numbers)
                 else:
                     back, scalars = self._counts(), self._scalars(numbers)
@@ -254,10 +257,11 @@ class Captured:
                 if results is None:
                     break
                 done.append(results)
-                if between is not None:  # it may look at all that a step leaves
+                if calls:  # they may look at all that a step leaves
                     self._leave(1)
                     left += 1
-                    between()
+                    for call in calls:
+                        call()
                     if not self.fits(()) or not self._free():
                         break
         finally:
@@ -267,13 +271,15 @@ class Captured:
                 self._leave(len(done) - left)
         return len(done), list(map(np.stack, zip(*done, strict=True)))
 
-    def _at_once(self, table: Any, many: Many, numbers: Sequence[Sequence[int]]) -> tuple[int, list[Any]]:
+    def _at_once(
+        self, table: Any, many: Many, numbers: Sequence[Sequence[int]], schedule: Between | None
+    ) -> tuple[int, list[Any]]:
         """Run the host's part of all steps, as far as the program is the right one for them, and then the steps."""
         steps = min(many.ready(), len(numbers))
         rows: list[Any] = []
         known = 0
         try:
-            for scalars, _, ahead in self._ahead(numbers[:steps]):
+            for scalars, _, ahead in self._ahead(numbers[:steps], schedule):
                 rows.append(table.rows_of(scalars, ahead))
                 known += ahead
         finally:
@@ -285,7 +291,9 @@ class Captured:
         assert done == known
         return done, results
 
-    def _ahead(self, numbers: Sequence[Sequence[int]]) -> Iterator[tuple[list[Any], int, int]]:
+    def _ahead(
+        self, numbers: Sequence[Sequence[int]], schedule: Between | None = None
+    ) -> Iterator[tuple[list[Any], int, int]]:
         """Run the host's part of steps, as far as the program is the right one for them; give the scalars of some of
         them at a time, with the first one and how many they are.
         """
@@ -296,9 +304,13 @@ class Captured:
             if not self.decided(scalars):
                 back()
                 return
-            if self._counts_alone and known + 1 < len(numbers):
+            if schedule is None and self._counts_alone and known + 1 < len(numbers):
                 ahead = self._move_on(scalars, numbers[known:])
             yield scalars, known, ahead
+            if schedule is not None:
+                for optimizer in self._stepping:  # a scheduler asks whether its optimizer has begun
+                    optimizer._step_called = True
+                schedule()
             known += ahead
 
     def _move_on(self, scalars: list[Any], numbers: Sequence[Sequence[int]]) -> int:

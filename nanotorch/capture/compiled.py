@@ -167,6 +167,7 @@ class Compiled:
         steps: int | None = None,
         numbers: Sequence[int] | None = None,
         between: Callable[[], Any] | None = None,
+        schedule: Callable[[], Any] | None = None,
     ) -> Any:
         """Call the function with one batch of rows after the other, and return what it gives for all of them.
 
@@ -176,8 +177,10 @@ class Compiled:
             batch_size: rows of a batch; the last one may have fewer.
             steps: how many batches; by default as many as the rows give.
             numbers: for each batch an integer that is passed after it, as the number of the step.
-            between: what is called after each batch, as the `step` of a scheduler. With it the steps of a table are
-                calls of their own.
+            between: what is called after each batch, and may look at all that the step has left. With it the steps of a
+                table are calls of their own.
+            schedule: what is called after each batch and changes numbers of optimizers alone, as the `step` of a
+                scheduler: it may be called ahead, so that a table still takes many steps in a call.
 
         Returns:
             What the function returns, each tensor stacked over the steps in a new first dimension, without a graph. A
@@ -190,7 +193,7 @@ class Compiled:
         >>> add.run([x], batch_size=2)
         tensor([ 1.,  6., 15.])
         """
-        return run(self, tensors, order, batch_size, steps, numbers, between)
+        return run(self, tensors, order, batch_size, steps, numbers, between, schedule)
 
     def known(self, form: Key, arguments: Callable[[], tuple[Any, ...]]) -> Captured | None:
         """Return the program that would run for calls with arguments of a form, in memory that nobody else has, if

@@ -28,6 +28,7 @@ def run(
     steps: int | None,
     numbers: Sequence[int] | None,
     between: Between | None,
+    schedule: Between | None,
 ) -> Any:
     """Call a compiled function with batch after batch, as `Compiled.run` says."""
     rows, batch_size, steps = planned(tensors, order, batch_size, steps)
@@ -36,7 +37,7 @@ def run(
     given = [(CallNumber(number),) for number in numbers] if numbers is not None else [()] * steps
     if len(given) != steps:
         raise ValueError(f"run takes {steps} steps, and got {len(given)} numbers for them")
-    build, parts = repeated(compiled, (), tensors, rows, batch_size, given, between)
+    build, parts = repeated(compiled, (), tensors, rows, batch_size, given, between, schedule)
     if build is None:
         return None
     device = tensors[0].device
@@ -51,6 +52,7 @@ def repeated(
     batch_size: int,
     given: Sequence[tuple[Any, ...]],
     between: Between | None,
+    schedule: Between | None = None,
 ) -> tuple[Any, list[list[Any]]]:
     """Call a compiled function with batch after batch.
 
@@ -61,7 +63,8 @@ def repeated(
         rows: what is taken of them, in two dimensions for each model its own.
         batch_size: rows of a batch.
         given: the numbers (`CallNumber`) of each step, or tuples of them.
-        between: what is called after each step.
+        between: what is called after each step, and
+        schedule: what is called after each step too, or ahead of steps (`Compiled.run`).
 
     Returns:
         What makes a result of its tensors, and the results of some steps at a time, stacked; None where no step is.
@@ -86,7 +89,8 @@ def repeated(
         captured = compiled.known(form, arguments) if on_cpu and whole else None
         if captured is not None:
             part = rows[..., start : start + whole * batch_size]
-            ran, stacked = captured.repeat(Batches(tables, part, batch_size, numbers[done : done + whole]), between)
+            batches = Batches(tables, part, batch_size, numbers[done : done + whole])
+            ran, stacked = captured.repeat(batches, between, schedule)
             if ran:
                 parts.append(stacked)
                 build = captured.build
@@ -97,8 +101,9 @@ def repeated(
         build = taken_apart(compiled(*arguments()), leaves)
         parts.append([array[None] for array in map(array_of, leaves)])
         done += 1
-        if between is not None:
-            between()
+        for call in (schedule, between):
+            if call is not None:
+                call()
     return build, parts
 
 

@@ -275,7 +275,8 @@ def test_each_model_may_have_an_order_and_tables_of_its_own(own_tables: bool, wi
 
 @pytest.mark.parametrize("widths", [(16, 16, 16), (16, 8, 16)])
 @pytest.mark.parametrize("own", [False, True])
-def test_numbers_and_what_is_called_between(own: bool, widths: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("called", ["between", "schedule"])
+def test_numbers_and_what_is_called_between(called: str, own: bool, widths: tuple[int, ...]) -> None:
     def stepping(run: Run) -> Callable[..., Any]:
         def step(x: torch.Tensor, y: torch.Tensor, number: int) -> Any:
             run.optimizer.zero_grad()
@@ -300,7 +301,7 @@ def test_numbers_and_what_is_called_between(own: bool, widths: tuple[int, ...]) 
             run.optimizer.param_groups[0]["lr"] *= 0.9
 
     for _ in range(3):
-        losses = steps.run([x, y], batch_size=16, numbers=numbers, between=lambda: slower(together))
+        losses = steps.run([x, y], batch_size=16, numbers=numbers, **{called: lambda: slower(together)})
         for step in range(4):
             rows = slice(16 * step, 16 * step + 16)
             for place, run in enumerate(apart):

@@ -96,6 +96,37 @@ def test_each_model_has_the_bits_of_its_own_table(optimizer: str, norm: bool, mo
         assert [leaf for each in mine for leaf in leaves(each)] + task.left() == want[number]
 
 
+def test_a_schedule_may_be_called_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One call takes all steps but the two that are recorded; results may lie with other axes first."""
+    tables = data()
+    calls = []
+    taken = TabledStep._batches
+    monkeypatch.setattr(TabledStep, "_batches", lambda *args: calls.append(1) or taken(*args))
+    found = {}
+    for called in ("between", "schedule"):
+        tasks = [Task(number) for number in range(MODELS)]
+        schedulers = [torch.optim.lr_scheduler.OneCycleLR(task.optimizer, 0.1, 2 * ROWS // BATCH) for task in tasks]
+
+        def step_of(task: Task) -> Any:
+            def step(x: torch.Tensor, y: torch.Tensor) -> Any:
+                scores, rest = task.step(x, y)
+                return scores.reshape(-1, 1, 3).expand(-1, 2, -1).transpose(0, 1).add(1).transpose(0, 1), rest
+
+            return step
+
+        def on(schedulers: Any = schedulers) -> None:
+            for scheduler in schedulers:
+                scheduler.step()
+
+        sweep = torch.compile.sweep([step_of(task) for task in tasks], backend="table")
+        calls.clear()
+        given = [sweep.run(tables, batch_size=BATCH, **{called: on}) for _ in range(2)]
+        found[called] = [leaves(each) for each in given] + [task.left() for task in tasks]
+        assert all(isinstance(group._latest, TabledStep) for _, group in sweep.groups)
+        assert len(calls) == (2 * ROWS // BATCH - 2 if called == "between" else 2)
+    assert found["between"] == found["schedule"]
+
+
 def test_numbers_of_calls_that_a_step_decides_by() -> None:
     def counted(task: Task) -> Any:
         def step(x: torch.Tensor, y: torch.Tensor, number: int) -> Any:

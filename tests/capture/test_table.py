@@ -23,6 +23,7 @@ from nanotorch.capture.table import machine
 from nanotorch.capture.table.instructions import ADAM
 from nanotorch.capture.table.machine import MACHINE, Interpreter
 from nanotorch.capture.table.table_code import TableCode
+from nanotorch.optim.lr_scheduler import OneCycleLR
 from nanotorch.train.cli.commands import main
 
 F = nn.functional
@@ -417,7 +418,8 @@ def test_a_long_sum_is_as_good_as_a_short_one(interpreter: Interpreter) -> None:
 # ------------------------------------------------------------------------------------------------------- many steps
 
 
-RUNS = [(name, None) for name in OPTIMIZERS] + [("SGD", "scheduler"), ("Adam", "scheduler")]
+RUNS = [(name, None) for name in OPTIMIZERS]
+RUNS += [(name, called) for name in ("SGD", "Adam") for called in ("between", "schedule")]
 
 
 def runs(optimizer: str) -> tuple[Run, Run, Any]:
@@ -447,24 +449,47 @@ def test_many_steps_in_one_call_are_the_steps(interpreter: Interpreter, optimize
     draw = np.random.default_rng(2)
     x, y = draw.standard_normal((50, 5)).astype(np.float32), draw.integers(0, 3, 50)
     order = draw.permutation(197) % 50
-    schedules = [torch.optim.lr_scheduler.StepLR(run.optimizer, 3, 0.5) for run in (mine, eager)]
-    between = schedules[0].step if scheduled else None
+    schedules = [OneCycleLR(run.optimizer, 0.01, 11, cycle_momentum=optimizer == "Adam") for run in (mine, eager)]
+    called = {scheduled: schedules[0].step} if scheduled else {}
     calls = []
     spied = code_of(step)
     spied.many = lambda *args, real=spied.many: calls.append(1) or real(*args)
-    losses = step.run([torch.from_numpy(x), torch.from_numpy(y)], order, batch_size=19, between=between)
+    losses = step.run([torch.from_numpy(x), torch.from_numpy(y)], order, batch_size=19, **called)
     want = []
     for start in range(0, 197, 19):
         rows = order[start : start + 19]
         want.append(eager.step(torch.from_numpy(x[rows]), torch.from_numpy(y[rows])).item())
         if scheduled:
             schedules[1].step()
-    assert len(calls) == (0 if scheduled else 1)
+    assert len(calls) == (0 if scheduled == "between" else 1)
     np.testing.assert_allclose(losses.numpy(), want, rtol=1e-5)
     assert_near(mine, eager)
     batch = batches(1, np.float32)[0]
     assert mine.step(*batch).item() == pytest.approx(eager.step(*batch).item(), rel=1e-5)
     assert_near(mine, eager)
+
+
+def test_results_that_lie_in_another_order_come_from_one_call(interpreter: Interpreter) -> None:
+    """The outputs of networks side by side lie with the networks first, as the products gave them."""
+    draw = np.random.default_rng(3)
+    weights = torch.from_numpy(draw.standard_normal((3, 5, 2)).astype(np.float32))
+    x = torch.from_numpy(draw.standard_normal((50, 5)).astype(np.float32))
+    total = torch.zeros(2)
+
+    def of_each(rows: torch.Tensor) -> torch.Tensor:
+        outputs = rows.matmul(weights).transpose(0, 1) + 1  # (rows, 3, 2)
+        total.add_(outputs.sum((0, 1)))
+        return outputs
+
+    step = torch.compile(of_each, backend="table")
+    for start in range(0, 50, 10):
+        step(x[start : start + 10])
+    code = code_of(step)
+    assert code.program.outputs[0].strides != (6, 2, 1) and code.in_one
+    got = step.run([x], batch_size=10)
+    assert got.shape == (5, 10, 3, 2) and code._many is not None
+    want = np.einsum("nk,mko->nmo", x.numpy().astype(np.float64), weights.numpy().astype(np.float64)) + 1
+    np.testing.assert_allclose(got.numpy().reshape(50, 3, 2), want, rtol=1e-5, atol=1e-5)
 
 
 def test_what_is_called_between_steps_sees_what_each_step_leaves(interpreter: Interpreter) -> None:

@@ -25,7 +25,7 @@ import numpy as np
 from nanotorch.capture.recording import Build
 from nanotorch.capture.sweep.tabled_step import TabledStep
 from nanotorch.capture.table.machine import starts, threads
-from nanotorch.capture.table.table_code import CONTEXT
+from nanotorch.capture.table.table_code import CONTEXT, room_for
 
 Array = np.ndarray[Any, Any]
 
@@ -137,7 +137,7 @@ class Passes:
         gathers[..., 3] = turn.size
         gathers[..., 4] = _addresses(self.rows)[..., None] + turn.first * self.turns[0].size * self.rows.itemsize
         outputs = [] if asking else program.models.program.outputs
-        results = [np.empty((count, passes, turn.steps, *view.shape), view.dtype) for view in outputs]
+        results = [room_for(view, count, passes, turn.steps) for view in outputs]
         returned = np.empty((count, passes, len(outputs), 4), np.int64)
         for number, (view, result) in enumerate(zip(outputs, results, strict=True)):
             returned[:, :, number, :3] = (*code.table.place(view), view.size * view.dtype.itemsize)

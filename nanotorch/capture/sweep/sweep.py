@@ -92,6 +92,7 @@ class Sweep:
         steps: int | None = None,
         numbers: Sequence[Any] | None = None,
         between: Between | None = None,
+        schedule: Between | None = None,
     ) -> Any:
         """Take all steps with one batch of rows after the other, as `Compiled.run` does for one.
 
@@ -105,6 +106,7 @@ class Sweep:
             numbers: for each step an integer that it gets behind the batch, which is no part of the program: one
                 sequence for all models, or one for each.
             between: is called after each step of all models, and may look at and change what a step leaves.
+            schedule: is called after each step of all models, or ahead of it: it changes numbers of optimizers alone.
 
         Returns:
             What the steps return, each tensor with the models and the steps of each as first two dimensions; in a list
@@ -119,13 +121,15 @@ class Sweep:
         given = self._numbers(numbers, steps)
         if not steps:
             return None
-        if between is None or len(self._grouped()) == 1:
-            return self._run(fields, rows, batch_size, apart, given, between)
+        calls = [call for call in (schedule, between) if call is not None]
+        if not calls or len(self._grouped()) == 1:
+            return self._run(fields, rows, batch_size, apart, given, between, schedule)
         done = []
         for k, one in enumerate(given):
             part = rows[..., k * batch_size : (k + 1) * batch_size]
-            done.append(self._run(fields, part, batch_size, apart, [one], None))
-            between()
+            done.append(self._run(fields, part, batch_size, apart, [one]))
+            for call in calls:
+                call()
         return _behind(done)
 
     def passes(
@@ -276,7 +280,8 @@ class Sweep:
         batch_size: int,
         apart: bool,
         given: Sequence[tuple[Any, ...]],
-        between: Between | None,
+        between: Between | None = None,
+        schedule: Between | None = None,
     ) -> Any:
         """Run steps of one group after the other; return the results of all models."""
         found = []
@@ -294,7 +299,7 @@ class Sweep:
             ]
             axes = (0 if apart else None,) * len(fields)
             axes += tuple([0 if isinstance(part, tuple) else None for one in mine[:1] for part in one])
-            build, parts = repeated(group, (axes,), of, taken, batch_size, mine, between)
+            build, parts = repeated(group, (axes,), of, taken, batch_size, mine, between, schedule)
             found.append((numbers, build, _many(parts)))
         self._regroup()
         return self._result(found)

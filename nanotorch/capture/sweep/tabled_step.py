@@ -30,7 +30,7 @@ from nanotorch.capture.sweep.models import Sources, Trial
 from nanotorch.capture.table.instructions import SCRATCH
 from nanotorch.capture.table.items import aligned, memory_of
 from nanotorch.capture.table.machine import MACHINE, starts, threads
-from nanotorch.capture.table.table_code import TableCode
+from nanotorch.capture.table.table_code import TableCode, room_for
 
 
 class NoTableError(CaptureError):
@@ -126,18 +126,20 @@ class TabledStep(BatchedStep):
             return NOT_DONE
         return True, self.build([from_array(result[:, 0]) for result in results])
 
-    def repeat(self, batches: Batches, between: Between | None) -> tuple[int, list[Any]]:
+    def repeat(
+        self, batches: Batches, between: Between | None, schedule: Between | None = None
+    ) -> tuple[int, list[Any]]:
         """Take one step after the other, until the program is not for one; return how many, and what they gave."""
         if not self._free():
             return 0, []
         if not self.recording.repeats:
             batches = batches.first()
         if between is None:
-            done, results = self._batches(batches, 0, len(batches.numbers))
+            done, results = self._batches(batches, 0, len(batches.numbers), schedule)
             return done, [np.moveaxis(result, 0, 1) for result in results]
         found = []
         for place in range(len(batches.numbers)):
-            done, results = self._batches(batches, place, 1)
+            done, results = self._batches(batches, place, 1, schedule)
             if not done:
                 break
             found.append([result[:, 0] for result in results])
@@ -146,7 +148,7 @@ class TabledStep(BatchedStep):
                 break
         return len(found), list(map(np.stack, zip(*found, strict=True)))
 
-    def _batches(self, batches: Batches, first: int, count: int) -> tuple[int, list[Any]]:
+    def _batches(self, batches: Batches, first: int, count: int, schedule: Between | None) -> tuple[int, list[Any]]:
         """Take steps on rows of tables."""
         size, code = batches.size, self.code
         order = np.ascontiguousarray(batches.order[..., first * size : (first + count) * size], np.int64)
@@ -157,15 +159,18 @@ class TabledStep(BatchedStep):
         gathers[..., 2] = [[table.nbytes // max(1, len(table)) for table in of] for of in alive]
         gathers[..., 3] = size
         gathers[..., 4] = starts(order)[:, None] if order.ndim == 2 else order.ctypes.data
-        return self._take(batches.numbers[first : first + count], None, gathers)
+        return self._take(batches.numbers[first : first + count], None, gathers, schedule)
 
-    def _take(self, numbers: Sequence[Sequence[int]], given: Any, gathers: Any) -> tuple[int, list[Any]]:
+    def _take(
+        self, numbers: Sequence[Sequence[int]], given: Any, gathers: Any, schedule: Between | None = None
+    ) -> tuple[int, list[Any]]:
         """Run the host's part of steps, as far as the program is the right one for them, and then the steps.
 
         Args:
             numbers: those of each step.
             given: for each model where the inputs lie; None where they are gathered.
             gathers: for each model what is (Note [Many steps]).
+            schedule: what is called after each step (`Compiled.run`).
         """
         models, code = self.models, self.code
         none = np.empty((models.count, 0, 4), np.int64)
@@ -178,7 +183,7 @@ class TabledStep(BatchedStep):
             steps = min(self._interpret((0, code.asked), steps, asking, given, gathers, none))
         rows = np.empty((models.count, steps, len(code.numbers)))
         known = 0
-        for scalars, first, ahead in self._ahead(numbers[:steps]):
+        for scalars, first, ahead in self._ahead(numbers[:steps], schedule):
             known = first + ahead
             self._fill(rows[:, first:known], scalars)
             if code.draws:  # of a generator that models share, in the order of steps, as ever
@@ -189,7 +194,7 @@ class TabledStep(BatchedStep):
         if not known:
             return 0, []
         outputs = models.program.outputs
-        results = [np.empty((models.count, known, *view.shape), view.dtype) for view in outputs]
+        results = [room_for(view, models.count, known) for view in outputs]
         returned = np.empty((models.count, len(outputs), 4), np.int64)
         for place, (view, result) in enumerate(zip(outputs, results, strict=True)):
             returned[:, place, :3] = (*code.table.place(view), view.size * view.dtype.itemsize)

@@ -375,6 +375,22 @@ def dense(view: View) -> bool:
     return True
 
 
+def without_gaps(view: View) -> tuple[int, ...] | None:
+    """Return the axes of a view from the outermost in memory to the innermost if they leave no gaps, else None.
+
+    >>> without_gaps(View(Buffer("temporary"), 0, (4, 3), (1, 4)))
+    (1, 0)
+    """
+    axes = tuple(sorted(range(len(view.shape)), key=lambda axis: -view.strides[axis]))
+    shape, strides = [view.shape[axis] for axis in axes], [view.strides[axis] for axis in axes]
+    expected = 1
+    for n, step in zip(reversed(shape), reversed(strides), strict=True):
+        if n != 1 and step != expected:
+            return None
+        expected *= n
+    return axes
+
+
 def copy(statement: Statement, table: Table, known: Any) -> bool:
     """Write a copy of elements without gaps."""
     source, (out,) = statement.args[0], statement.out

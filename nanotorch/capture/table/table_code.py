@@ -25,7 +25,7 @@ from nanotorch.capture.program import Buffer, HostNumber, Program, SeveralNumber
 from nanotorch.capture.table.groups import Group
 from nanotorch.capture.table.instructions import SCRATCH
 from nanotorch.capture.table.items import LINE, aligned, cut, memory_of, numpy_call, outside
-from nanotorch.capture.table.lowering import Table, dense, in_range, instruction
+from nanotorch.capture.table.lowering import Table, in_range, instruction, without_gaps
 from nanotorch.capture.table.machine import Interpreter, starts
 from nanotorch.capture.table.tolerance import BY_OPERANDS, agrees
 
@@ -237,7 +237,7 @@ class TableCode:
     @functools.cached_property
     def in_one(self) -> bool:
         """Whether one call of the interpreter runs all of it."""
-        return len(self.spans) == 1 and not self.calls and all(map(dense, self.program.outputs))
+        return len(self.spans) == 1 and not self.calls and None not in map(without_gaps, self.program.outputs)
 
     def many(self, tables: Sequence[Any], order: Any, batch_size: int) -> Many | None:
         """Return what runs steps on rows of tables in one call; None for a program that calls NumPy.
@@ -466,13 +466,23 @@ class Many:
     def run(self, numbers: Any) -> tuple[int, list[Any]]:
         """Run a step for each row of `numbers`; return how many were done, and the outputs of all steps, stacked."""
         steps, every = len(numbers), self._every
-        results = [np.empty((steps, *view.shape), view.dtype) for view in self._code.program.outputs]
+        results = [room_for(view, steps) for view in self._code.program.outputs]
         if results:
             self._places[:, 3] = list(map(begin_of, results))
         every[3], every[7], every[8] = begin_of(numbers), steps, numbers.strides[0]
         done = int(self._take())
         self._tables = []
         return done, results
+
+
+def room_for(view: View, *counts: int) -> Any:
+    """Return an array for so many copies of the memory of a view, which leaves no gaps: its last axes are the view's,
+    and lie as they do.
+    """
+    axes = without_gaps(view)
+    assert axes is not None
+    room = np.empty((*counts, *[view.shape[axis] for axis in axes]), view.dtype)
+    return room.transpose(*range(len(counts)), *[len(counts) + axes.index(axis) for axis in range(len(axes))])
 
 
 @functools.lru_cache(64)

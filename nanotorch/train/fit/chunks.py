@@ -409,17 +409,17 @@ class Chunks:
         """Take the steps that are due."""
         training, rows, numbers, count = due.training, due.rows, due.numbers, due.count
         tensors = self.loader.dataset.tensors
-        between = training.scheduler.step if training.interval == "step" else None
+        schedule = training.scheduler.step if training.interval == "step" else None
         started = time.perf_counter()
         if count * self.rows <= len(rows) or self.pays_last:
             size = min(self.rows, len(rows))
-            pieces, norms = self._compiled.run(tensors, rows, batch_size=size, numbers=numbers, between=between)
+            pieces, norms = self._compiled.run(tensors, rows, batch_size=size, numbers=numbers, schedule=schedule)
         else:
             batch = [torch.from_numpy(tensor.numpy().take(rows, 0)) for tensor in tensors]
             one, norm = self.step(*batch, *numbers)
             pieces, norms = [[part.unsqueeze(0) for part in piece] for piece in one], norm.unsqueeze(0)
-            if between is not None:
-                between()
+            if schedule is not None:
+                schedule()
         seconds = (time.perf_counter() - started) / count
         self.seconds = min(self.seconds, seconds) if self.seconds else seconds
         return [[part.numpy() for part in piece] for piece in pieces], norms.numpy()

@@ -224,7 +224,7 @@ class Group(Generic[Key]):
             return
         schedulers = [of.training.scheduler for of in dues if of.training.interval == "step"]
 
-        def between() -> None:
+        def schedule() -> None:
             for scheduler in schedulers:
                 scheduler.step()
 
@@ -234,7 +234,7 @@ class Group(Generic[Key]):
             [of.rows for of in dues],
             batch_size=dues[0].window,
             numbers=[of.numbers for of in dues],
-            between=between if schedulers else None,
+            schedule=schedule if schedulers else None,
         )
         seconds = (time.perf_counter() - started) / count
         arrays = [[part.numpy() for part in piece] for piece in pieces]
