@@ -34,7 +34,7 @@ from nanotorch.capture.memory import Reachable, Watch
 from nanotorch.capture.numpy_code import NumpyCode
 from nanotorch.capture.page import Page
 from nanotorch.capture.passes import DRAWS, simplify
-from nanotorch.capture.program import Buffer, Program, Statement, View, replaced, steps
+from nanotorch.capture.program import Buffer, Program, Statement, View, steps
 from nanotorch.capture.recorder import CaptureError, call_scalars
 from nanotorch.capture.recording import Recording, taken_apart
 
@@ -340,10 +340,8 @@ def _part(
 
     part = Program()
     for statement in statements:
-        options = {name: replaced(value, moved) for name, value in statement.options.items()}
-        again = Statement(
-            statement.primitive, replaced(statement.args, moved), options, statement.out, statement.line, statement.row
-        )
+        args, options = statement.replaced(moved)
+        again = Statement(statement.primitive, args, options, statement.out, statement.line, statement.row)
         again.expected, again.result = statement.expected, statement.result
         part.statements.append(again)
     part.inputs = [*stand_in.values(), *[program.inputs[k] for k in places], *arrived]

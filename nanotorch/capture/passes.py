@@ -7,13 +7,13 @@ None knows an op: constants are the results of the recording, and a sum stays th
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
 from nanotorch.backend.primitives import PRIMITIVES
-from nanotorch.capture.program import Buffer, HostNumber, Program, Several, Statement, View, leaves, replaced, shown
+from nanotorch.capture.program import Buffer, HostNumber, Program, Several, Statement, View, shown
 from nanotorch.capture.recorder import CaptureError
 
 DRAWS = frozenset(name for name, primitive in PRIMITIVES.items() if primitive.section == "draws")
@@ -110,7 +110,7 @@ def fold(program: Program, kept: Collection[Buffer]) -> None:
             and out[0].buffer not in kept
             and _settles(uses, number, out[0].buffer)
             and (statement.primitive in OF_SHAPE or all(view.buffer.kind == "constant" for view in statement.reads))
-            and not any(isinstance(leaf, HostNumber | Several) for leaf in _plain(statement))
+            and not any(isinstance(leaf, HostNumber | Several) for leaf in statement.leaves())
         ):
             buffer = out[0].buffer
             buffer.kind = "constant"
@@ -248,12 +248,8 @@ def questions_first(program: Program) -> None:
 
 
 def _substitute(statement: Statement, moved: dict[Buffer, View]) -> None:
-    if not moved:
-        return
-    statement.args = replaced(statement.args, lambda value: moved_view(value, moved))
-    statement.options = {
-        name: replaced(value, lambda v: moved_view(v, moved)) for name, value in statement.options.items()
-    }
+    if moved:
+        statement.args, statement.options = statement.replaced(lambda value: moved_view(value, moved))
 
 
 def moved_view(value: Any, moved: dict[Buffer, View]) -> Any:
@@ -279,7 +275,3 @@ def extent(view: View) -> tuple[int, int]:
 def _overlap(one: View, other: View) -> bool:
     (start, stop), (begin, end) = extent(one), extent(other)
     return start < end and begin < stop
-
-
-def _plain(statement: Statement) -> Iterable[Any]:
-    return leaves((statement.args, tuple(statement.options.values())))

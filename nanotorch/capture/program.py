@@ -179,6 +179,14 @@ class Statement:
                 found += [leaf for leaf in leaves(value) if isinstance(leaf, View)]
         return found
 
+    def leaves(self) -> Iterator[Any]:
+        """Give what lies in its arguments."""
+        return leaves((self.args, tuple(self.options.values())))
+
+    def replaced(self, what: Callable[[Any], Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return its arguments, by place and by name, with `what` of all that lies in them."""
+        return replaced(self.args, what), {n: replaced(value, what) for n, value in self.options.items()}
+
     def __repr__(self) -> str:
         given = [*map(shown, self.args), *[f"{name}={shown(value)}" for name, value in self.options.items()]]
         call = f"{self.primitive}({', '.join(given)})"

@@ -19,7 +19,7 @@ from nanotorch.capture.recording import Recording, taken_apart
 from nanotorch.capture.sweep.batching import Batched
 from nanotorch.capture.sweep.host import Columns, Host, Update, columns
 from nanotorch.capture.sweep.likeness import counterparts, equal
-from nanotorch.capture.sweep.models import SCALARS, Models, Trial, Trials, plain
+from nanotorch.capture.sweep.models import SCALARS, Models, Trial, Trials
 from nanotorch.capture.sweep.stacked import arrays_of
 from nanotorch.ops.create.random import Generator
 from nanotorch.optim import Optimizer
@@ -227,7 +227,7 @@ class BatchedStep(Captured):
         self.recording.program = batched.program
         self._begin(updates, versions, list(generators.values()))
         self._owners |= {id(owner(buffer.array)) for buffer in self.kept}
-        codes = [leaf.code for s in batched.program.statements for leaf in plain(s) if isinstance(leaf, HostNumber)]
+        codes = [leaf.code for s in batched.program.statements for leaf in s.leaves() if isinstance(leaf, HostNumber)]
         last = models.common + models.count * models.updates
         by_model = any(models.common <= int(of) < last for code in codes for of in SCALARS.findall(code))
         host = Host(models, batched.needed, updates)

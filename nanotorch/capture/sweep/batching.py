@@ -31,7 +31,7 @@ from nanotorch.capture.passes import DRAWS, extent
 from nanotorch.capture.program import Buffer, HostNumber, Program, Several, SeveralNumbers, Statement, View, steps
 from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.sweep.host import NUMBER
-from nanotorch.capture.sweep.models import SEEDS, Models, Sources, Trial, plain, with_leaves
+from nanotorch.capture.sweep.models import SEEDS, Models, Sources, Trial, with_leaves
 
 ELEMENT_BY_ELEMENT = {*ELEMENTWISE, "bits times", "assign"} | {
     name for name, p in PRIMITIVES.items() if p.section == "elementwise" and name not in ("frexp", "iadd")
@@ -111,7 +111,7 @@ class Batched:
         return (
             call.primitive in DRAWS
             or any(view.buffer in self._varying for view in (*call.reads, *call.out))
-            or any(isinstance(leaf, HostNumber | Several) for leaf in plain(call))
+            or any(isinstance(leaf, HostNumber | Several) for leaf in call.leaves())
         )
 
     # -------------------------------------------------------------------------------------------------------- memory
@@ -229,7 +229,7 @@ class Batched:
         draws = [(number, call) for number, call in enumerate(self.calls.done) if call.primitive in DRAWS]
         if any(call.reads for _, call in draws):
             for _, call in draws:
-                sources = [leaf for leaf in plain(call) if isinstance(leaf, Sources)]
+                sources = [leaf for leaf in call.leaves() if isinstance(leaf, Sources)]
                 if not any(len(set(map(id, each.values))) == self.count for each in sources):
                     raise CaptureError(
                         f"{call.line} draws numbers that depend on values, from a generator that several steps of the "
@@ -257,7 +257,7 @@ class Batched:
         if call.primitive in ELEMENT_BY_ELEMENT:
             return self._broadcast(call)
         make = WITH_AXIS.get(call.primitive)
-        if any(isinstance(leaf, HostNumber | Several) for leaf in plain(call)):
+        if any(isinstance(leaf, HostNumber | Several) for leaf in call.leaves()):
             return None
         if not any(view.buffer in self._varying for view in call.reads) and len(call.out) == 1:
             return self._same_for_all(call)
@@ -276,8 +276,8 @@ class Batched:
         rank = len(out.shape)
         reads = call.reads
         kinds = {view.dtype for view in reads} or {out.dtype}
-        numbers = [leaf for leaf in plain(call) if isinstance(leaf, HostNumber)]
-        constants = [leaf for leaf in plain(call) if isinstance(leaf, SeveralNumbers)]
+        numbers = [leaf for leaf in call.leaves() if isinstance(leaf, HostNumber)]
+        constants = [leaf for leaf in call.leaves() if isinstance(leaf, SeveralNumbers)]
         if any(len(view.shape) > rank for view in reads):
             return None
         if numbers and (

@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nanotorch.capture.program import HostNumber, Program, Several, SeveralNumbers, Statement, View, leaves, replaced
+from nanotorch.capture.program import HostNumber, Program, Several, SeveralNumbers, Statement, View
 from nanotorch.ops.create.random import Generator
 
 GIVEN = re.compile(r"given\d+")  # the number of the call that is this model's
@@ -26,7 +26,7 @@ GIVEN = re.compile(r"given\d+")  # the number of the call that is this model's
 
 def constants(program: Program) -> list[float]:
     """Return the floats of a program, in their order."""
-    return [leaf for statement in program.statements for leaf in _plain(statement) if type(leaf) is float]
+    return [leaf for statement in program.statements for leaf in statement.leaves() if type(leaf) is float]
 
 
 def skeleton(program: Program) -> list[str]:
@@ -45,9 +45,8 @@ def skeleton(program: Program) -> list[str]:
     lines = [f"{buffer.kind} {buffer.name} {buffer.array.dtype.str} {buffer.shape} {buffer.steps}" for buffer in own]
     lines += [buffer.array.tobytes().hex() for buffer in program.buffers if buffer.kind == "constant"]
     for statement in program.statements:
-        options = {name: replaced(value, form) for name, value in statement.options.items()}
-        args, out = replaced(statement.args, form), [*map(form, statement.out)]
-        lines.append(f"{out} {statement.expected} = {statement.primitive} {args} {options}")
+        args, options = statement.replaced(form)
+        lines.append(f"{[*map(form, statement.out)]} {statement.expected} = {statement.primitive} {args} {options}")
     lines.append(f"{program.decisions} {[*program.sources]} {[*map(form, program.outputs)]}")
     return [GIVEN.sub("given", line) for line in lines]
 
@@ -68,14 +67,9 @@ def put_in(program: Program, each: Sequence[Sequence[float]]) -> None:
         return next(found) if type(leaf) is float else leaf
 
     for statement in program.statements:
-        statement.args = tuple(replaced(statement.args, put))
-        statement.options = {name: replaced(value, put) for name, value in statement.options.items()}
+        statement.args, statement.options = statement.replaced(put)
 
 
 def has_several(statement: Statement) -> bool:
     """Return whether a statement has a constant that is another one for each model."""
-    return any(isinstance(leaf, SeveralNumbers) for leaf in _plain(statement))
-
-
-def _plain(statement: Statement) -> Iterator[Any]:
-    return leaves((statement.args, tuple(statement.options.values())))
+    return any(isinstance(leaf, SeveralNumbers) for leaf in statement.leaves())

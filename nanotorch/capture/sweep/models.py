@@ -33,7 +33,7 @@ from nanotorch.backend.numpy_backend import NUMPY, owner
 from nanotorch.capture.effects import array_of
 from nanotorch.capture.numpy_code import host_function
 from nanotorch.capture.passes import extent
-from nanotorch.capture.program import Buffer, HostNumber, Several, Statement, View, layout, leaves, replaced
+from nanotorch.capture.program import Buffer, HostNumber, Several, Statement, View, layout, replaced
 from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.recording import Recording
 from nanotorch.ops.create.random import Generator
@@ -102,7 +102,7 @@ class Models:
         for statement in program.statements:
             statement.args = replaced(statement.args, self._each)
         numbers = [
-            leaf.code for statement in program.statements for leaf in plain(statement) if isinstance(leaf, HostNumber)
+            leaf.code for statement in program.statements for leaf in statement.leaves() if isinstance(leaf, HostNumber)
         ]
         names = list(program.sources)
         self._codes = list(dict.fromkeys([*numbers, *program.decisions]))
@@ -134,7 +134,7 @@ class Models:
             self.places[buffer] = tuple(left[:-1])
         self.twins[number] = self.twins[-1]
         del self.twins[-1]
-        drawn = [leaf for statement in self.program.statements for leaf in plain(statement)]
+        drawn = [leaf for statement in self.program.statements for leaf in statement.leaves()]
         for several in {id(leaf): leaf for leaf in drawn if isinstance(leaf, Several)}.values():
             several.drop(number)
         self.count -= 1
@@ -370,15 +370,8 @@ def _start(array: Any) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-def plain(statement: Statement) -> list[Any]:
-    """Return the leaves of a statement's arguments."""
-    return list(leaves((statement.args, tuple(statement.options.values()))))
-
-
 def with_leaves(statement: Statement, what: Callable[[Any], Any], out: tuple[View, ...]) -> Statement:
     """Return a statement with other leaves and another place of its result."""
-    args = tuple(replaced(statement.args, what))
-    options = {name: replaced(value, what) for name, value in statement.options.items()}
-    made = Statement(statement.primitive, args, options, out, statement.line, statement.row)
+    made = Statement(statement.primitive, *statement.replaced(what), out, statement.line, statement.row)
     made.expected = statement.expected
     return made

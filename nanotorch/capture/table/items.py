@@ -224,8 +224,7 @@ def numpy_call(statement: Statement, arrays: dict[Buffer, Any], numbers: dict[st
         varying = varying or isinstance(value, HostNumber)
         return value.values[0] if isinstance(value, SeveralNumbers) else value
 
-    bound = replaced(statement.args, leaf)
-    options = {n: replaced(value, leaf) for n, value in statement.options.items()}
+    bound, options = statement.replaced(leaf)
     outs = [view.of(arrays[view.buffer]) for view in statement.out]
 
     def given() -> tuple[Any, dict[str, Any]]:

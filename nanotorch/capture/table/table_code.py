@@ -21,7 +21,7 @@ import numpy as np
 
 from nanotorch.capture.numpy_code import CheckFailedError, host_lines, is_as_recorded, same_bits
 from nanotorch.capture.passes import DRAWS
-from nanotorch.capture.program import Buffer, HostNumber, Program, SeveralNumbers, Statement, View, leaves
+from nanotorch.capture.program import Buffer, HostNumber, Program, SeveralNumbers, Statement, View
 from nanotorch.capture.table.groups import Group
 from nanotorch.capture.table.instructions import SCRATCH
 from nanotorch.capture.table.items import LINE, aligned, cut, memory_of, numpy_call, outside
@@ -521,5 +521,4 @@ def made_up(some: np.random.Generator, like: Any) -> Any:
 
 def _host_numbers(statements: Sequence[Statement]) -> list[HostNumber]:
     """Return the numbers of the host in some statements."""
-    values = [value for s in statements for value in (*s.args, *s.options.values()) if not isinstance(value, View)]
-    return [leaf for value in values for leaf in leaves(value) if isinstance(leaf, HostNumber)]
+    return [leaf for statement in statements for leaf in statement.leaves() if isinstance(leaf, HostNumber)]
