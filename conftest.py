@@ -35,6 +35,7 @@ OF_TABLES = {
     "test_epochs_ahead.py",
     "test_sweep_table.py",
     "test_table.py",
+    "test_search_processes.py",
     "test_table_fit.py",
 }
 

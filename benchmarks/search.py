@@ -3,12 +3,11 @@
     python -m benchmarks.search [--quick] [--rounds N] [--json FILE]
 
 Both try 64 settings (8 learning rates, 8 L2 penalties) on 5 folds of the same standardised rows, with the same network,
-batch size, Adam and number of epochs, all of which are trained; MLPSearchCV in one process, GridSearchCV with
-`n_jobs=2`, whose processes a small search has started before; the interpreter of tables is there as well, which has two
-threads where OMP_NUM_THREADS does not say otherwise. They take turns; each search of nanotorch records its programs
-anew, which counts. The least time is printed, and by how much scikit-learn's is longer: by the least times,
-and the median of the rounds in brackets. Beside it stands the accuracy of the best setting, and the mean over all of
-them, which for alike searches are alike to chance.
+batch size, Adam and number of epochs, all of which are trained, with `n_jobs=2`. A small search of each has started
+the processes before, those of nanotorch with the interpreter of tables; each search of nanotorch records its programs
+anew, which counts. They take turns. The least time is printed, and by how much scikit-learn's is longer: by the least
+times, and the median of the rounds in brackets. Beside it stands the accuracy of the best setting, and the mean over
+all of them, which for alike searches are alike to chance.
 """
 
 from __future__ import annotations
@@ -40,13 +39,14 @@ PROCESSES = 2
 def search(contestant: str, rows: Any, arguments: dict[str, Any], settings: int, folds: int) -> tuple[float, ...]:
     """Seconds of one search, its best score, and the mean of all."""
     space = {"learning_rate_init": np.geomspace(1e-4, 1e-1, settings), "alpha": np.geomspace(1e-6, 1e-1, settings)}
-    how = {"cv": StratifiedKFold(folds, shuffle=True, random_state=0), "refit": False, "scoring": "accuracy"}
+    cv = StratifiedKFold(folds, shuffle=True, random_state=0)
+    how = {"cv": cv, "refit": False, "scoring": "accuracy", "n_jobs": PROCESSES}
     arguments = {**arguments, "n_iter_no_change": np.inf, "random_state": 0}
     start = time.perf_counter()
     if contestant == "nanotorch":
         found = MLPSearchCV(MLPClassifier(**arguments), space, **how).fit(*rows)
     else:
-        found = GridSearchCV(TheirClassifier(**arguments), space, n_jobs=PROCESSES, **how).fit(*rows)
+        found = GridSearchCV(TheirClassifier(**arguments), space, **how).fit(*rows)
     scores = found.cv_results_["mean_test_score"]
     return time.perf_counter() - start, float(scores.max()), float(scores.mean())
 

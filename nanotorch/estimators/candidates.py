@@ -14,19 +14,27 @@ which takes longer than to predict: here the first fit of a fold looks at them f
 plain as that, as rows with missing numbers, scikit-learn's own function scores, or refuses.
 
 Fits are taken in portions, which bound the memory, those that look alike beside each other, since only networks of one
-architecture run as one program.
+architecture run as one program. Several processes are dealt lists of them: of a large kind each gets a part, a small
+one stays whole, since each part records a program of its own; there are more lists than processes, for those that come
+to their end sooner. Whether fits run as a table is a matter of how many alike ones the whole search has, so a fit has
+the same bits wherever it runs.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 import time
-from collections import Counter
+import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from traceback import format_exception
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from joblib import effective_n_jobs
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from joblib.parallel import get_active_backend
 from sklearn import get_config
 from sklearn.base import clone
 from sklearn.metrics import accuracy_score
@@ -35,6 +43,7 @@ from sklearn.model_selection._validation import _score
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_method_params, _num_samples, column_or_1d
 
 from nanotorch.estimators.classifier import MLPClassifier
@@ -44,19 +53,12 @@ from nanotorch.train.fit.together import uncollected
 
 PORTION = 256  # fits that are trained together at most
 PORTION_BYTES = 2**28  # of weights, gradients and moments
-LIKE = (
-    "hidden_layer_sizes",
-    "activation",
-    "batch_size",
-    "solver",
-    "optimizer",
-    "dtype",
-    "batch_norm",
-    "members",
-    "preset",
-    "max_iter",
-    "compile",
-)
+TURNS = 2  # lists that each process is dealt, at least, where there are as many fits
+APART = frozenset({
+    "learning_rate_init", "alpha", "beta_1", "beta_2", "epsilon", "momentum", "power_t", "dropout", "label_smoothing",
+    "class_weight", "clip_norm", "ema", "tol", "random_state", "n_iter_no_change", "verbose",
+})  # fmt: skip
+"""Arguments in which networks that are trained as one program may differ."""
 
 
 class Fold:
@@ -81,8 +83,9 @@ class Fold:
 
 @dataclass
 class Trial:
-    """A candidate on a fold."""
+    """A candidate on a fold; `place` is its number in the search, which counts the folds of a candidate first."""
 
+    place: int
     fold: Fold
     candidate: Mapping[str, Any]
     estimator: Any
@@ -182,7 +185,7 @@ def _is_accuracy(scorer: Any) -> bool:
     return plain or type(scorer) is _PassthroughScorer
 
 
-def trial(base: Any, candidate: Mapping[str, Any], fold: Fold) -> Trial:
+def trial(base: Any, place: int, candidate: Mapping[str, Any], fold: Fold) -> Trial:
     """Return a candidate on a fold: a clone with its parameters, and which part of it is a network of ours."""
     estimator = clone(base).set_params(**clone(candidate, safe=False))
     last = estimator
@@ -190,19 +193,154 @@ def trial(base: Any, candidate: Mapping[str, Any], fold: Fold) -> Trial:
         # Which step takes which parameter is then a matter of what the steps ask for.
         routes = get_config()["enable_metadata_routing"] and fold.fit_params
         last = None if routes else estimator.steps[-1][1]
-    return Trial(fold, candidate, estimator, last if isinstance(last, Network) else None)
+    return Trial(place, fold, candidate, estimator, last if isinstance(last, Network) else None)
 
 
 def kind(trial: Trial) -> str:
     """Return what is the same for trials that may be alike."""
-    return "" if trial.network is None else repr([getattr(trial.network, name) for name in LIKE])
+    if trial.network is None:
+        return ""
+    given = trial.network.get_params(deep=False)
+    return repr([type(trial.network), *[value for name, value in given.items() if name not in APART]])
+
+
+class Fitted(NamedTuple):
+    """What a search keeps of a trial.
+
+    Attributes:
+        place: its number in the search.
+        result: what scikit-learn makes `cv_results_` of.
+        as_table: whether its steps ran as a table, from the first one on.
+        unfinished: whether `max_iter` ended it while it was still becoming better.
+    """
+
+    place: int
+    result: dict[str, Any]
+    as_table: bool
+    unfinished: bool
+
+
+class Search:
+    """The fits of a search, and what is asked of each of them.
+
+    Args:
+        trials: all of them.
+        folds: how many of these belong to a candidate.
+        scorers, error_score, train_too, verbose: as scikit-learn's searches have them.
+    """
+
+    def __init__(
+        self, trials: Sequence[Trial], folds: int, scorers: Any, error_score: Any, train_too: bool, verbose: int
+    ) -> None:
+        self.kinds: dict[str, list[Trial]] = {}
+        for each in trials:
+            self.kinds.setdefault(kind(each), []).append(each)
+        self.judge = Judge(
+            {name: len(of_kind) for name, of_kind in self.kinds.items()},
+            folds,
+            scorers,
+            error_score,
+            train_too,
+            verbose,
+        )
+
+    def fitted(self, n_jobs: int | None) -> list[Fitted]:
+        """Train and score all trials, in as many processes as joblib makes of `n_jobs`."""
+        jobs = effective_n_jobs(n_jobs)
+        threads = getattr(get_active_backend()[0], "supports_sharedmem", False)  # would share what is recorded
+        if jobs == 1 or threads:
+            return self.judge.fitted([each for of_kind in self.kinds.values() for each in of_kind])
+        try:
+            answers = Parallel(n_jobs=n_jobs, batch_size=1)(
+                delayed(self.judge.elsewhere)(dealt) for dealt in self._dealt(jobs)
+            )
+        except TerminatedWorkerError as error:
+            raise RuntimeError(
+                f"a process of the search ended before its fits did, as one that the system stops for its memory: take"
+                f" fewer processes than n_jobs={n_jobs}"
+            ) from error
+        said: dict[Any, Any] = {}  # a warning is said as often as one process would
+        for _, told in answers:
+            for each in told:
+                warnings.warn_explicit(each.message, each.category, each.filename, each.lineno, registry=said)
+        return [each for found, _ in answers for each in found]
+
+    def _dealt(self, jobs: int) -> list[list[Trial]]:
+        """Return the trials in lists that processes take one after the other."""
+        most = math.ceil(sum(map(len, self.kinds.values())) / (jobs * TURNS))
+        lists = []
+        for of_kind in self.kinds.values():
+            parts = math.ceil(len(of_kind) / most)
+            ends = [len(of_kind) * number // parts for number in range(parts + 1)]
+            lists += [of_kind[start:end] for start, end in itertools.pairwise(ends)]
+        return sorted(lists, key=len, reverse=True)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What is asked of every fit of a search, wherever it runs; `alike` says how many there are of each kind."""
+
+    alike: Mapping[str, int]
+    folds: int
+    scorers: Any
+    error_score: Any
+    train_too: bool
+    verbose: int
+
+    def elsewhere(self, trials: Sequence[Trial]) -> tuple[list[Fitted], list[warnings.WarningMessage]]:
+        """Train and score trials in a process of their own, and keep what is warned of for the one that asked."""
+        with warnings.catch_warnings(record=True) as told:
+            found = self.fitted(trials)
+        return found, told
+
+    def fitted(self, trials: Sequence[Trial]) -> list[Fitted]:
+        """Train and score trials, portion by portion."""
+        found = []
+        for portion in self._trained(trials):
+            for each in portion:
+                prepared = each.prepared
+                result = each.result(self.scorers, self.error_score, self.train_too)
+                found.append(
+                    Fitted(
+                        each.place,
+                        result,
+                        prepared is not None and prepared.as_table,
+                        prepared is not None and prepared.unfinished,
+                    )
+                )
+                if self.verbose > 1:
+                    fold, seconds = each.place % self.folds + 1, each.seconds
+                    print(f"fold {fold}  {each.candidate}  {result['test_scores']}  {seconds:.2f} s", flush=True)
+                each.forget()
+        return found
+
+    def _trained(self, trials: Sequence[Trial]) -> Iterator[list[Trial]]:
+        """Train trials, and yield those that have ended, portion by portion."""
+        for portion in portions(trials):
+            fits = []
+            for each in portion:
+                if each.network is not None and each.prepared is not None:
+                    each.prepared.alike = self.alike[kind(each)]
+                    fits.append((each.network, each.prepared))
+            begun = [each for each in portion if each.prepared]
+            started = time.perf_counter()
+            ended = train_together(fits)
+            seconds = time.perf_counter() - started
+            for each, error in zip(begun, ended, strict=True):
+                each.seconds += seconds / len(begun)
+                if error is not None:
+                    each.fail(error)
+            for each in portion:
+                if each.error is not None and self.error_score == "raise":
+                    raise each.error
+            yield portion
 
 
 def portions(trials: Sequence[Trial]) -> Iterator[list[Trial]]:
-    """Return the trials in lists that may be trained together, those of a kind beside each other."""
+    """Return trials, which stand kind beside kind, in lists that may be trained together."""
     portion: list[Trial] = []
     total = 0
-    for each in sorted(trials, key=kind):
+    for each in trials:
         portion.append(each)
         with uncollected():
             each.begin()
@@ -212,27 +350,4 @@ def portions(trials: Sequence[Trial]) -> Iterator[list[Trial]]:
             yield portion
             portion, total = [], 0
     if portion:
-        yield portion
-
-
-def run(trials: Sequence[Trial], error_score: Any) -> Iterator[list[Trial]]:
-    """Train all trials, and yield those that have ended, portion by portion."""
-    alike = Counter(map(kind, trials))
-    for portion in portions(trials):
-        fits = []
-        for each in portion:
-            if each.network is not None and each.prepared is not None:
-                each.prepared.alike = alike[kind(each)]
-                fits.append((each.network, each.prepared))
-        begun = [each for each in portion if each.prepared]
-        started = time.perf_counter()
-        ended = train_together(fits)
-        seconds = time.perf_counter() - started
-        for each, error in zip(begun, ended, strict=True):
-            each.seconds += seconds / len(begun)
-            if error is not None:
-                each.fail(error)
-        for each in portion:
-            if each.error is not None and error_score == "raise":
-                raise each.error
         yield portion

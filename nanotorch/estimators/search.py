@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
+from operator import attrgetter
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -18,7 +20,7 @@ from sklearn.utils import indexable
 from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.validation import _check_method_params
 
-from nanotorch.estimators.candidates import Fold, run, trial
+from nanotorch.estimators.candidates import Fold, Search, trial
 from nanotorch.estimators.classifier import MLPClassifier
 from nanotorch.estimators.network import WHAT_THEN
 
@@ -29,7 +31,7 @@ class MLPSearchCV(BaseSearchCV):
     """A search over the arguments of a network, with the interface and the results of scikit-learn's.
 
     Every score is that of `GridSearchCV` (or `RandomizedSearchCV`) over the same estimator; it is there sooner, since
-    the networks of all candidates and folds are trained together, in one process (Note [Fits of a search]).
+    the networks of all candidates and folds are trained together (Note [Fits of a search]).
 
     Args:
         estimator: an `MLPClassifier` (None: one with its defaults) or `MLPRegressor`, or a Pipeline that ends in one,
@@ -40,6 +42,9 @@ class MLPSearchCV(BaseSearchCV):
         scoring: a scorer by name, a callable, or several: see GridSearchCV.
         refit: fit the best candidate to all rows; with several scores the name of the one that counts, or a callable.
         cv: a number of folds, a splitter, or splits: see GridSearchCV.
+        n_jobs: how many processes share the fits, as joblib takes it; None: 1, unless `joblib.parallel_config` says
+            more. Results are the same in any number of them. Processes take some seconds to begin, once for searches
+            that follow each other, so more than one pays for searches that take longer in one.
         verbose: print how many fits there are; above 1 the scores of each as well.
         random_state: of the drawn candidates. The seed of the networks is their own `random_state`.
         error_score: the score of a fit that fails, with a FitFailedWarning; or "raise".
@@ -74,7 +79,7 @@ class MLPSearchCV(BaseSearchCV):
     tables_: np.ndarray[Any, np.dtype[np.bool_]]
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **{name: kinds for name, kinds in BaseSearchCV._parameter_constraints.items() if "n_jobs" not in name},
+        **BaseSearchCV._parameter_constraints,
         "estimator": [HasMethods(["fit"]), None],
         "param_grid": [dict, list, None],
         "param_distributions": [dict, list, None],
@@ -91,6 +96,7 @@ class MLPSearchCV(BaseSearchCV):
         *,
         n_iter: int | None = None,
         scoring: Any = None,
+        n_jobs: int | None = None,
         refit: bool | str | Callable[..., int] = True,
         cv: Any = None,
         verbose: int = 0,
@@ -103,6 +109,7 @@ class MLPSearchCV(BaseSearchCV):
         self.param_distributions = param_distributions
         self.n_iter = n_iter
         self.scoring = scoring
+        self.n_jobs = n_jobs
         self.refit = refit
         self.cv = cv
         self.verbose = verbose
@@ -166,25 +173,16 @@ class MLPSearchCV(BaseSearchCV):
             raise ValueError("there is nothing to fit: no candidates, or no splits")
         if self.verbose > 0:
             print(f"{len(candidates)} candidates on {len(folds)} folds: {count} fits")
-        trials = [trial(self.estimator, candidate, fold) for candidate in candidates for fold in folds]
-        places = {id(each): number for number, each in enumerate(trials)}
-        results: list[Any] = [None] * count
-        tables = np.zeros(count, bool)
-        unfinished = 0
-        for portion in run(trials, self.error_score):
-            for each in portion:
-                place = places[id(each)]
-                tables[place] = each.prepared is not None and each.prepared.as_table
-                unfinished += each.prepared is not None and each.prepared.unfinished
-                results[place] = each.result(scorers, self.error_score, self.return_train_score)
-                if self.verbose > 1:
-                    scores, seconds = results[place]["test_scores"], each.seconds
-                    print(f"fold {place % len(folds) + 1}  {each.candidate}  {scores}  {seconds:.2f} s")
-                each.forget()
+        places = itertools.product(candidates, folds)
+        trials = [trial(self.estimator, place, *pair) for place, pair in enumerate(places)]
+        search = Search(trials, len(folds), scorers, self.error_score, self.return_train_score, self.verbose)
+        found = sorted(search.fitted(self.n_jobs), key=attrgetter("place"))
+        results = [each.result for each in found]
+        unfinished = sum(each.unfinished for each in found)
         _warn_or_raise_about_fit_failures(results, self.error_score)
         if callable(self.scoring):
             _insert_error_scores(results, self.error_score)
-        self.tables_ = tables.reshape(len(candidates), len(folds))
+        self.tables_ = np.array([each.as_table for each in found]).reshape(len(candidates), len(folds))
         if unfinished:
             warnings.warn(
                 f"{unfinished} of {count} fits ended at max_iter while their loss, or score, was still becoming better;"

@@ -18,9 +18,10 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, RandomizedSearchCV, ShuffleSplit
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, ParameterGrid, RandomizedSearchCV, ShuffleSplit
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.utils import Bunch
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from nanotorch.estimators import MLPClassifier, MLPRegressor, MLPSearchCV, candidates
@@ -188,6 +189,20 @@ def test_portions_change_nothing(iris: Any, monkeypatch: pytest.MonkeyPatch) -> 
     both(NETWORK, {"hidden_layer_sizes": [(4,), (3,)], "activation": ["relu", "tanh"]}, *iris)
     monkeypatch.setattr(candidates, "PORTION_BYTES", 1)
     both(NETWORK, {"hidden_layer_sizes": [(4,), (3,)]}, *iris)
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 7])
+def test_each_fit_is_dealt_once_and_those_of_a_kind_together(iris: Any, jobs: int) -> None:
+    routed = Bunch(estimator=Bunch(fit={}), scorer=Bunch(score={}))
+    fold = candidates.Fold(NETWORK, *iris, np.arange(100), np.arange(100, 150), routed)
+    grid = list(ParameterGrid({"hidden_layer_sizes": [(4,), (3,)], "alpha": range(31)}))
+    grid += list(ParameterGrid({"batch_size": range(5, 9)}))
+    trials = [candidates.trial(NETWORK, place, candidate, fold) for place, candidate in enumerate(grid)]
+    search = candidates.Search(trials, 1, None, 0.0, False, 0)
+    lists = search._dealt(jobs)
+    assert sorted(each.place for dealt in lists for each in dealt) == list(range(66))
+    assert all(len({candidates.kind(each) for each in dealt}) == 1 for dealt in lists)
+    assert max(map(len, lists)) <= math.ceil(66 / (jobs * candidates.TURNS))
 
 
 @pytest.mark.filterwarnings("ignore:One or more of the:UserWarning", "ignore::RuntimeWarning")
