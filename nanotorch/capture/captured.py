@@ -554,6 +554,10 @@ def held(
     for segment in {id(segment): segment for _, segment, *_ in updates}.values():
         for place, entries in enumerate(segment.numbers.values()):
             conditions.add(f"{{}}.tobytes() == {{}}.known[{place}]", entries, segment)
+    for optimizer, _, index, *_ in updates:  # an option may decide what state there is, as of Adam `amsgrad`
+        if type(optimizer).state_names is not Optimizer.state_names:
+            group = optimizer.param_groups[index]
+            conditions.add("{}.state_names({}) == {}", optimizer, group, optimizer.state_names(group))
     return conditions.build()
 
 

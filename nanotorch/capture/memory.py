@@ -75,9 +75,9 @@ BY_TEXT = {"eval", "exec", "globals"}
 PARTS_OF_OPTIMIZERS = {"defaults", "param_groups", "state", "_plans"}
 UNNAMED = {"self", "args", "keywords", "under", "default_factory", "func"}
 """What parts are called that have no name of their own."""
-FEW = 100
+FEW = 6
 MANY = 10_000
-"""Containers with more entries are told apart by their length alone, and arrays by their identity."""
+"""Containers with more entries are not read, and arrays told apart by their identity alone."""
 _END = object()
 Parts = Iterable[tuple[str, Any]]
 
@@ -102,7 +102,6 @@ class Reachable:
         kinds: objects of the user's classes, each with its class.
         held: plain arrays, and
         large: the ids of those that are told apart by their identity alone.
-        counted: the ids of containers that are told apart by their length alone.
         functions: of the user, each with its code and its defaults.
         orders: dictionaries, each with its keys.
         sizes: dictionaries of attributes of which only some count: one that comes may hide one of the class.
@@ -141,7 +140,7 @@ class Reachable:
         self.kinds: list[tuple[Any, type, Mapping[str, Any]]] = []
         self.held: list[np.ndarray[Any, Any]] = []
         self.large: set[int] = set()
-        self.counted: list[int] = []
+        self._within: dict[str, str] = {}
         self._of_library: set[int] = set()
         self._of_tensors: set[int] = set()
         self.functions: list[tuple[Any, ...]] = []
@@ -179,6 +178,8 @@ class Reachable:
                     (f"{path}.{name}" if path and name else path or name, part)
                     for name, part in reversed([*look(self, path, value)])
                 ]
+                if look is Reachable._container or (look is Reachable._object and foreign(kind.__module__)):
+                    self._within.update([(part, path) for part, _ in parts])
                 if look is Reachable._optimizer:  # last: the names of parameters are those in the model
                     todo[:0] = parts
                 else:
@@ -213,7 +214,8 @@ class Reachable:
         return ("", method.__func__), ("self", method.__self__)
 
     def _partial(self, path: str, partial: Any) -> Parts:
-        return ("", partial.func), ("args", partial.args), ("keywords", partial.keywords)
+        yield from (("", partial.func), ("args", partial.args), ("keywords", partial.keywords))
+        yield from self._of_class(partial)
 
     def _module(self, path: str, module: Any) -> Parts:
         if foreign(module.__name__):
@@ -238,7 +240,8 @@ class Reachable:
 
     def _cached(self, path: str, function: Any) -> Parts:
         self.fingerprint[path] = type(function)
-        return (("under", function.__wrapped__),)
+        yield "under", function.__wrapped__
+        yield from self._of_class(function)
 
     def _mapping(self, path: str, proxy: Any) -> Parts:
         self.fingerprint[path] = MappingProxyType
@@ -256,9 +259,13 @@ class Reachable:
 
     def _unreadable(self, path: str, value: Any) -> Parts:
         self.fingerprint[path] = id(value)
+        self._leave_unread(path, value)
+        return ()
+
+    def _leave_unread(self, path: str, value: Any) -> None:
+        """Note what nobody can look into, or what is too large for that."""
         if id(value) not in self._of_library:
             self.unreadable[path] = value
-        return ()
 
     def _descriptor(self, path: str, value: Any) -> Parts:
         self.fingerprint[path] = type(value)
@@ -277,7 +284,7 @@ class Reachable:
     def _buffer(self, path: str, buffer: Any) -> Parts:
         content = bytes(buffer) if len(buffer) <= MANY else b""
         if len(buffer) > MANY:
-            self.counted.append(id(buffer))
+            self._leave_unread(path, buffer)
         self.fingerprint[path] = id(buffer), len(buffer), content
         self.buffers.append((buffer, content))
         return ()
@@ -339,7 +346,7 @@ class Reachable:
 
     def _container(self, path: str, value: Any) -> Parts:
         kind: Any = type(value)
-        self.fingerprint[path] = kind, len(value)
+        self.fingerprint[path] = kind, len(value), getattr(value, "maxlen", None)
         if not isinstance(value, tuple | frozenset):
             self.lists.append(value)
         if own_classes(kind.__mro__):
@@ -348,11 +355,11 @@ class Reachable:
             self.slots.append((value, "default_factory"))
             yield "default_factory", value.default_factory
         if len(value) > MANY:
-            self.counted.append(id(value))
+            self._leave_unread(path, value)
             return
         if isinstance(value, dict):
             self.orders.append((value, [*value]))
-            self.fingerprint[path] = kind, len(value), tuple([key for key in value if isinstance(key, PLAIN)])
+            self.fingerprint[path] = kind, len(value), tuple([spelling(key) for key in value if isinstance(key, PLAIN)])
             for number, (key, part) in enumerate(value.items()):
                 known = isinstance(key, PLAIN)
                 yield str(key) if known else f"entry {number}", part
@@ -378,7 +385,9 @@ class Reachable:
                 if array is not None:
                     self.names.setdefault(id(owner(array)), f"{path}.{name}")
                     self.objects.append(owner(array))
-        read = "param_groups" in self.words or "defaults" in self.words
+        if "defaults" in self.words:
+            yield "defaults", optimizer.defaults
+        read = "param_groups" in self.words
         for number, group in enumerate(optimizer.param_groups):
             self.fingerprint[f"{path}.param_groups {number}"] = tuple(group), len(group["params"])
             yield f"{number}", group["params"]
@@ -386,12 +395,11 @@ class Reachable:
                 self.lists.append(group)
                 yield f"param_groups.{number}", {name: value for name, value in group.items() if name != "params"}
         kind: Any = type(optimizer)
-        if own_classes(kind.__mro__):
-            yield from self._methods(kind)
-            if kind.count_step is Optimizer.count_step:  # else it may count what it likes
-                self.sizes.append(vars(optimizer))
-                plain = {n: v for n, v in vars(optimizer).items() if isinstance(v, PLAIN) and n != "_step_called"}
-                yield from self._chosen(vars(optimizer), among=plain)
+        yield from self._methods(kind)
+        if kind.count_step is Optimizer.count_step:  # else it may count what it likes
+            self.sizes.append(vars(optimizer))
+            plain = {n: v for n, v in vars(optimizer).items() if isinstance(v, PLAIN) and n != "_step_called"}
+            yield from self._chosen(vars(optimizer), among=plain)
         for name, value in vars(optimizer).items():  # of a class that holds more, as a moving average does its model
             if name not in PARTS_OF_OPTIMIZERS and not name.endswith("_hooks") and not isinstance(value, PLAIN):
                 yield name, value
@@ -463,6 +471,12 @@ class Reachable:
         if own := own_classes(kind.__mro__):
             self.fingerprint[f"classes {len(self._classes)}"] = "classes", own
             self.classes.append((kind, kind.__mro__))
+        runs = next((cls for cls in kind.__mro__ if "forward" in vars(cls)), None)
+        if runs is not None and runs.__module__.startswith(
+            "nanotorch."
+        ):  # of a module of the library: somebody may put another one there
+            self.entries.append((vars(runs), ("forward",)))
+            yield f"{runs.__name__}.forward", vars(runs)["forward"]
         for cls in own:
             self.sizes.append(vars(cls))
             found = {
@@ -502,7 +516,11 @@ class Reachable:
         return f"{self.codes[0].co_filename.rpartition('/')[2]}:{self.codes[0].co_firstlineno}"
 
     def mentions(self, path: str) -> bool:
-        """Whether the code mentions what stands at a path, or what holds it."""
+        """Whether the code mentions what stands at a path, or what holds it: of entries, and of attributes that the
+        code of a library reads, the name need not be in it.
+        """
+        while path in self._within:
+            path = self._within[path]
         names = [name for name in path.split(".") if name.isidentifier() and name not in UNNAMED]
         return not names or names[-1] in self.words or any([names[-1] in code.co_freevars for code in self.codes])
 
@@ -569,12 +587,12 @@ class Watch:
             if len(container) > MANY:
                 continue
             if isinstance(container, set):
-                conditions.add("{} == {}", container, frozenset(container))
+                conditions.add("all(map({}, {}, {}))", is_, container, [*container])
                 continue
             for key, value in container.items() if isinstance(container, dict) else enumerate(container):
                 conditions.add("{}[{}] is {}", container, key, value)
-        for mapping, keys in reachable.orders:
-            conditions.add("[*{}] == {}", mapping, keys)
+        for mapping, keys in reachable.orders:  # not by equality: 1 is True
+            conditions.add("all(map({}, {}, {}))", is_, mapping, keys)
         for array in reachable.arrays.values():
             conditions.add("{}.tobytes() == {}", array, array.tobytes())
         for holder, name in reachable.slots:

@@ -6,6 +6,7 @@ import gc
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from operator import length_hint
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from nanotorch.autograd.graph.node import next_sequence, nodes_below
 from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
 from nanotorch.backend.numpy_backend import owner
 from nanotorch.capture.effects import Snapshot, version
-from nanotorch.capture.memory import Reachable, leaf_of
+from nanotorch.capture.memory import MANY, Reachable, leaf_of
 from nanotorch.capture.numpy_code import CheckFailedError
 from nanotorch.capture.program import Buffer, View, layout, spread
 from nanotorch.capture.recorder import CaptureError, Recorder, TracedArray
@@ -225,10 +226,11 @@ class Recording:
         """Raise where there is something of which a program could not see that it has changed."""
         for path, value in self.reachable.unreadable.items():
             if self.reachable.mentions(path):
+                many = f" with {size:,} entries" if (size := length_hint(value)) > MANY else ""
                 raise CaptureError(
-                    f"{self.reachable.line_of(path)} reads {path}, of type {type(value).__name__}, and a program would "
-                    "not see when it changes: pass what is taken from it as an argument, or keep that as a number, a "
-                    "text, a list, a dict or an attribute"
+                    f"{self.reachable.line_of(path)} reads {path}, of type {type(value).__name__}{many}, and a program "
+                    "would not see when it changes: pass what is taken from it as an argument, or keep that as a "
+                    f"number, a text, an attribute, a tensor, or a list or dict of at most {MANY:,} entries"
                 )
 
     def _refuse_shared(self, arguments: Sequence[Tensor]) -> None:

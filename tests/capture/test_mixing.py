@@ -32,6 +32,10 @@ def weight_decay(run: Run) -> None:
     run.optimizer.param_groups[0]["weight_decay"] = 0.1
 
 
+def further_state(run: Run) -> None:
+    run.optimizer.param_groups[0]["amsgrad"] = not run.optimizer.param_groups[0].get("amsgrad", False)
+
+
 def own_state(run: Run) -> None:
     run.optimizer.load_state_dict(copy.deepcopy(run.optimizer.state_dict()))
     run.model.load_state_dict({name: value * 0.5 for name, value in run.model.state_dict().items()})
@@ -114,10 +118,10 @@ def another_optimizer(run: Run) -> None:
 
 
 CHANGES: list[Change] = [
-    learning_rate, learning_rate_of_a_tensor, weight_decay, own_state, other_memory, memory_written, another_dtype,
-    no_gradients, zeros_for_gradients, own_gradient, frozen, evaluation, another_layer, another_attribute,
-    another_parameter, edited_count, edited_state, hook_of_a_module, hook_of_a_tensor_made_and_removed, a_seed,
-    another_optimizer,
+    learning_rate, learning_rate_of_a_tensor, weight_decay, further_state, own_state, other_memory, memory_written,
+    another_dtype, no_gradients, zeros_for_gradients, own_gradient, frozen, evaluation, another_layer,
+    another_attribute, another_parameter, edited_count, edited_state, hook_of_a_module,
+    hook_of_a_tensor_made_and_removed, a_seed, another_optimizer,
 ]  # fmt: skip
 
 

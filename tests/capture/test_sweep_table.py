@@ -240,21 +240,19 @@ def test_a_proven_program_is_recorded_once_and_checked_with_two_models(monkeypat
     assert found == [{"recorded": 4, "tried": MODELS + 1}, {"recorded": 2, "tried": 2 + 1}]
 
 
-@pytest.mark.parametrize("what", ["memory", "a long list"])
-def test_a_proven_program_is_no_proof_for_a_model_that_is_otherwise(what: str) -> None:
+def test_a_proven_program_is_no_proof_for_a_model_that_is_otherwise() -> None:
     def made(other: bool) -> list[Callable[[], Any]]:
-        return [of_pair(number, what if other and number == MODELS - 1 else "") for number in range(MODELS)]
+        return [of_pair(number, other and number == MODELS - 1) for number in range(MODELS)]
 
-    def of_pair(number: int, otherwise: str) -> Callable[[], Any]:
+    def of_pair(number: int, otherwise: bool) -> Callable[[], Any]:
         array = np.full(6, number, "f4")
         written = torch.from_numpy(array[:3])
-        read = torch.from_numpy(array[:3] if otherwise == "memory" else array[:3].copy())
-        weights = [2.0] * 5_000 + [3.0 if otherwise == "a long list" else 2.0] * 5_001
+        read = torch.from_numpy(array[:3] if otherwise else array[:3].copy())
 
         def step() -> Any:
-            before = read * weights[-1]
+            before = read * 2.0
             written.add_(1.0)
-            return before.sum(), (read * weights[-1]).sum()
+            return before.sum(), (read * 2.0).sum()
 
         return step
 

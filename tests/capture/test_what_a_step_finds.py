@@ -136,6 +136,41 @@ def changes() -> list[Callable[[], Change]]:
         function.scale = 2.0  # type: ignore[attr-defined]
         return function, (lambda: setattr(function, "scale", 5.0))
 
+    def of_an_attribute_of_a_cached_function() -> Change:
+        function: Any = functools.cache(lambda: 1.0)
+        function.scale = 2.0
+        return (lambda x: x * function() * function.scale), (lambda: setattr(function, "scale", 5.0))
+
+    def of_an_attribute_of_a_partial() -> Change:
+        function: Any = functools.partial(lambda x: x)
+        function.scale = 2.0
+        return (lambda x: function(x) * function.scale), (lambda: setattr(function, "scale", 5.0))
+
+    def of_the_class_of_a_key() -> Change:
+        table: dict[Any, str] = {1: ""}
+        return (lambda x: x / sum(table)), (lambda: (table.clear(), table.update({1.5 - 0.5: ""})))
+
+    def of_the_class_of_an_entry_of_a_set() -> Change:
+        numbers: set[Any] = {1}
+        return (lambda x: x / sum(numbers)), (lambda: (numbers.clear(), numbers.add(True)))
+
+    def of_how_long_a_deque_may_be() -> Change:
+        box = [collections.deque([2.0], maxlen=2)]
+        return (lambda x: x * box[0].maxlen), (lambda: box.__setitem__(0, collections.deque([2.0], maxlen=5)))
+
+    def of_an_attribute_of_the_library_s_optimizer() -> Change:
+        optimizer: Any = torch.optim.Adam([torch.ones(4, requires_grad=True)])
+        optimizer.scale = 2.0
+        return (lambda x: x * optimizer.scale), (lambda: setattr(optimizer, "scale", 5.0))
+
+    def of_an_attribute_that_an_optimizer_had_not() -> Change:
+        optimizer: Any = torch.optim.Adam([torch.ones(4, requires_grad=True)])
+        return (lambda x: x * getattr(optimizer, "scale", 2.0)), (lambda: setattr(optimizer, "scale", 5.0))
+
+    def of_an_optimizer_s_defaults() -> Change:
+        optimizer = torch.optim.SGD([torch.ones(4, requires_grad=True)], lr=2.0)
+        return (lambda x: x * optimizer.defaults["lr"]), (lambda: optimizer.defaults.update(lr=5.0))
+
     def of_the_code_of_a_function() -> Change:
         def helper(x: Any) -> Any:
             return x * 2.0
@@ -381,6 +416,49 @@ def test_what_cannot_be_read_is_refused(thing: Any, read: Callable[[Any], float]
     with pytest.warns(UserWarning, match="runs as ever"):
         eager = torch.compile(step, backend="numpy", fallback="eager")
         assert [eager(torch.ones(3)).tolist() for _ in range(4)]
+
+
+@pytest.mark.parametrize("key", [0, "thing", "a name that only a variable has"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: [2.0] * 10_001,
+        lambda: (2.0,) * 10_001,
+        lambda: collections.deque([2.0] * 10_001),
+        lambda: bytearray(10_001),
+        lambda: array.array("d", [2.0]) * 10_001,
+        lambda: dict.fromkeys(range(10_001), 2.0),
+        lambda: weakref.WeakValueDictionary(one=HOLDER),
+    ],
+    ids=lambda make: type(make()).__name__,
+)
+def test_what_is_too_large_to_be_looked_at_in_each_call_is_refused(make: Callable[[], Any], key: Any) -> None:
+    table = {key: make()}
+    compiled = torch.compile(lambda x: x * len(table[key]), backend="numpy")
+    compiled(torch.ones(3))
+    entries = " with 10,001 entries" if len(table[key]) > 1 else ""
+    with pytest.raises(CaptureError, match=rf"test_what_a_step_finds.py:\d+ reads table.*, of type \w+{entries}, and"):
+        compiled(torch.ones(3))
+
+
+def test_what_is_too_large_and_not_mentioned_is_no_matter() -> None:
+    model = type("Model", (torch.nn.Module,), {"forward": lambda self, x: self.linear(x)})()
+    model.linear, model.rows, model.names = torch.nn.Linear(3, 3), [2.0] * 10_001, {"one": bytearray(10_001)}
+    compiled = torch.compile(lambda x: model(x).detach(), backend="numpy")
+    for _ in range(4):
+        compiled(torch.ones(2, 3))
+    assert programs(compiled) == 1
+
+
+def test_a_class_of_the_library_may_get_another_forward(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.ReLU())
+    compiled = torch.compile(lambda x: model(x).detach(), backend="numpy")
+    for _ in range(4):
+        compiled(torch.ones(2, 3))
+    monkeypatch.setattr(torch.nn.ReLU, "forward", lambda self, x: x * 3.0)
+    for _ in range(4):
+        assert torch.equal(compiled(torch.ones(2, 3)), model(torch.ones(2, 3)))
+    assert programs(compiled) == 2
 
 
 def test_variables_that_are_read_by_a_text_are_refused() -> None:

@@ -17,8 +17,8 @@ A program is a function of what its step finds: that is what its guards rest on 
 cannot see is refused. So it is from model to model: where the program of one of many like steps is proven, their floats
 are the same to the last bit, and their arrays share memory with each other in the same way, what the others would
 record is known, and one of them alone takes its step, to be compared. What counts differently for each, as the rate of
-learning, is a number of the call, and is asked of each model. Of others (Note [Constants of models]), and of those that
-find other containers that are told apart by their length alone, all take their steps, and each is compared.
+learning, is a number of the call, and is asked of each model. Of others (Note [Constants of models]) all take their
+steps, and each is compared.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def stand_for_each_other(reaches: Sequence[Reachable], arrays: Sequence[Sequence
     for reach, of in zip(reaches, arrays, strict=True):
         memory: dict[int, int] = {}
         places = [memory.setdefault(id(owner(array)), place) for place, array in enumerate(of)]
-        sharing.append((floats(reach), reach.counted, places))
+        sharing.append((floats(reach), places))
     return all([each == sharing[0] for each in sharing])
 
 
