@@ -197,3 +197,72 @@ def test_the_spread_of_tabm_is_that_of_its_members(made: Path) -> None:
     called = odds.mean(axis=1).argmax(axis=1)
     expected = odds[np.arange(len(odds)), :, called].std(axis=1, ddof=1)
     assert np.allclose(numbers(found["prediction_spread"]), expected, rtol=1e-4, atol=1e-6)
+
+
+def shown_rows(page: Path, after: str) -> list[list[str]]:
+    """Return the cells of the first table after a text, exact where they are numbers."""
+    table = page.read_text().split(after)[1].split("<tbody>")[1].split("</tbody>")[0]
+    rows = [re.findall("<t[hd].*?</t[hd]>", row) for row in re.findall("<tr>.*?</tr>", table, re.DOTALL)]
+    return [
+        [of[1] if (of := re.search('value="(.*?)"', cell)) else re.sub("<[^>]+>", "", cell) for cell in row]
+        for row in rows
+    ]
+
+
+@pytest.mark.parametrize("target", KINDS)
+def test_the_page_shows_the_rows_on_which_the_runs_disagree_most(target: str, made: Path) -> None:
+    found = predictions(made, made / target, "--spread")
+    spread, page = numbers(found["prediction_spread"]), made / target / "report.html"
+    with open(made / "rows.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    rows = shown_rows(page, '<h2 id="apart-title">Where the runs disagree</h2>')
+    places = [int(row[0]) for row in rows]
+    assert len(rows) == 10
+    assert np.allclose(spread[places], np.sort(spread)[::-1][:10], rtol=2e-3, atol=1e-6)
+    assert np.allclose(numbers([row[3] for row in rows]), spread[places], rtol=2e-3, atol=1e-6)
+    for place, row in zip(places, rows, strict=True):
+        if target == "numbers":
+            expected = [float(table[place][target]), float(found["prediction"][place])]
+            assert np.allclose(numbers(row[1:3]), expected, rtol=1e-6)
+        else:
+            assert row[1:3] == [table[place][target], found["prediction"][place]]
+        assert row[4] == (f"{float(table[place]['a']):g}" if table[place]["a"] else "missing")
+    before = page.read_bytes()
+    assert report.main([str(made / target)]) == 0
+    assert page.read_bytes() == before
+
+
+def test_without_the_table_the_page_of_runs_leaves_out_where_they_disagree(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = shutil.copytree(made / "classes", tmp_path / "classes", symlinks=True)
+    for name in ("", "fold-1", "fold-2", "fold-3"):
+        config = place / name / "resolved.yaml"
+        config.write_text(config.read_text().replace("rows.csv", "gone.csv"))
+    assert report.main([str(place)]) == 0
+    assert "where the runs disagree is left out: " in capsys.readouterr().err
+    assert "Where the runs disagree" not in (place / "report.html").read_text()
+
+
+def test_the_page_of_tabm_shows_the_rows_on_which_its_members_disagree_most(made: Path, tmp_path: Path) -> None:
+    options = ["model.name=tabm", "model.members=4", "model.hidden=[8]", "train.epochs=2", "data.test_size=0.6"]
+    for target in ("classes", "numbers"):
+        run = tmp_path / target
+        drop = f"data.drop={[name for name in KINDS if name != target]}"
+        assert train.main([str(made / "rows.csv"), "--target", target, *options, drop, "--output", str(run)]) == 0
+        found = predictions(made, run, "--spread")
+        spread, page = numbers(found["prediction_spread"]), (run / "report.html").read_text()
+        tested = [int(row[0]) for row in shown_rows(run / "report.html", "<h3>Where the members disagree</h3>")]
+        assert np.array_equal(np.sort(spread[tested])[::-1], spread[tested])
+        said = re.search(r"tenth of the rows with the largest spread \(5 rows\) (.*?)\. <code>", page)
+        assert "4 members answer, and their mean counts" in page and said is not None
+        with open(made / "rows.csv", newline="") as file:
+            true = [row[target] for row in csv.DictReader(file)]
+        first = tested[:5]
+        if target == "classes":
+            wrong = np.mean([true[k] != found["prediction"][k] for k in first])
+            assert said[1].startswith(f"the model is wrong in {wrong:.0%}, ")
+        else:
+            error = np.sqrt(np.mean((numbers(true) - numbers(found["prediction"]))[first] ** 2))
+            assert said[1].startswith(f"the typical error (RMSE) is {error:.3g}, ")
+    assert "Where the members disagree" not in (made / "classes" / "fold-1" / "report.html").read_text()

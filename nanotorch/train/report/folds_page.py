@@ -4,6 +4,7 @@ together.
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,26 +12,39 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nanotorch.train.config.loading import read_resolved
+from nanotorch.train.data.table import Table
+from nanotorch.train.record.checkpoint import CheckpointError
 from nanotorch.train.record.records import HeldOut, RecordError, SeveralSummary, read_json
 from nanotorch.train.report import figures
 from nanotorch.train.report.chart import inline
 from nanotorch.train.report.comparison import ComparedRun, compare, read_run
 from nanotorch.train.report.comparison_page import page
 from nanotorch.train.report.markup import Html, figure, figures_beside, fill, measured, scrolling, table
+from nanotorch.train.report.sections import rows
 from nanotorch.train.report.sections.predictions import matrix
 from nanotorch.train.score import judgement
+from nanotorch.train.score.classification import predicted
+from nanotorch.train.score.spread import of_classes, of_numbers
+from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.terminal.text_report import counted, label, number
+from nanotorch.train.use.loaded_run import load_run
 from nanotorch.utils import files
 
 MOST_TARGETS = 6
+MOST_ROWS = 2000  # that all runs are asked about
 
 
-def write(root: Path) -> list[Path]:
+def write(root: Path, parts: Mapping[str, Table] | None = None) -> list[Path]:
     """Write `report.html` of folds or repeats that are complete, from what they left; each run has its own beside it.
 
     Returns what is there; what cannot be written is said on stderr.
+
+    Args:
+        root: their directory.
+        parts: the rows of one of the runs, which are those of all of them in another order; None where there are none.
     """
     summary = read_json(root / "summary.json", SeveralSummary)
     names, judged = list(summary["runs"]), list(summary["scores"])[-1]  # the test part, where there is one
@@ -44,6 +58,7 @@ def write(root: Path) -> list[Path]:
             "Out of fold" if folds else f"{judged.capitalize()} parts",
             _together(root, runs, judged, folds, summary["repeats"]),
         ),
+        **({} if parts is None else {"apart": ("Where the runs disagree", _apart(root, parts))}),
         "mean": ("Mean curves", _curves(runs)),
         "use": ("Commands", _commands(root)),
     }
@@ -114,6 +129,41 @@ def _of_numbers(root: Path, kept: Sequence[Mapping[str, Any]], what: str) -> Ite
         for draw in (figures.predicted_versus_true, figures.residuals):
             drawn.append(figure(inline(draw(true[:, k], guessed[:, k], name))))
     yield figures_beside(drawn)
+
+
+def _apart(root: Path, parts: Mapping[str, Table]) -> Iterator[Html]:
+    """Give the rows on which the runs disagree most."""
+    try:
+        run = load_run(root)
+    except (UsageError, CheckpointError) as error:
+        yield fill("<p>What the runs say of one row cannot be compared: {error}.</p>", error=error)
+        return
+    every, found = sum(map(len, parts.values())), []
+    true = np.concatenate([part.targets for part in parts.values()])
+    columns, which = rows.chosen_columns(parts["train"])
+    for part in parts.values():
+        share = min(len(part), math.ceil(len(part) / every * MOST_ROWS))
+        some = part.rows(np.linspace(0, len(part) - 1, share).astype(np.int64))
+        features = run.preprocessing.features(some)
+        outputs, said = run.outputs(features), run.outputs_of_members(features)
+        if run.preprocessing.task == "regression":
+            guessed: NDArray[Any] = run.preprocessing.in_units(outputs)
+            far = of_numbers(np.stack([run.preprocessing.in_units(one) for one in said]))
+        else:
+            guessed = predicted(outputs)
+            far = of_classes(said, guessed)
+        found += rows.furthest_apart(some, true, guessed, far, columns)
+    found = sorted(found, key=lambda each: -each[0])[: rows.MOST_ROWS]
+    looked = "" if every <= MOST_ROWS else f" {MOST_ROWS:,} of {every:,} rows were looked at."
+    yield fill(
+        "<p>All {runs} runs answer each row, and their mean is shown; the spread is the standard deviation of {what}."
+        " Most of them were trained on the row, so on new rows they are further apart.{looked}</p>",
+        runs=len(run.members),
+        what=rows.what_spreads(parts["train"]),
+        looked=looked,
+    )
+    caption = f"Rows of the table, counted from 0, with {which}"
+    yield table(caption, rows.heads(parts["train"], "spread", columns), [cells for _, cells in found])
 
 
 def _curves(runs: Sequence[ComparedRun]) -> Iterator[Html]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nanotorch.train.config.loading import batch_size_of
+from nanotorch.train.data.table import DataError, Table
 from nanotorch.train.fit.build import device_of
 from nanotorch.train.fit.loop import evaluate
 from nanotorch.train.fit.loss_and_parts import loss_and_parts
@@ -29,7 +31,7 @@ def write(run: LoadedRun, png: bool = False) -> list[Path]:
     if run.members:
         if png:
             raise UsageError(f"{run.directory} holds several runs: --png draws the curve of one of them")
-        return folds_page.write(run.directory)
+        return folds_page.write(run.directory, _parts(run.members[0]))
     history, problem = read_lines(run.directory / "metrics.jsonl")
     if not history:
         raise UsageError(problem or f"{run.directory} has no page yet: no epoch of it is complete")
@@ -68,3 +70,12 @@ def write(run: LoadedRun, png: bool = False) -> list[Path]:
         pictures.save(picture, *figures.learning_curve(history, found.judged, summary), own=True)
         written.append(picture)
     return written
+
+
+def _parts(run: LoadedRun) -> Mapping[str, Table] | None:
+    """Return the rows of a run, None where they are not there any more."""
+    try:
+        return prepare(with_its_files(run)).parts
+    except DataError as error:
+        note(f"where the runs disagree is left out: {error}")
+        return None

@@ -14,7 +14,7 @@ from nanotorch.train.config.strict_yaml import LARGEST_FILE
 from nanotorch.train.report import figures, pictures, verdict
 from nanotorch.train.report.markup import Html, chapters, document, fill, join
 from nanotorch.train.report.run_summary import Findings
-from nanotorch.train.report.sections import columns, data, facts, predictions, training
+from nanotorch.train.report.sections import columns, data, facts, predictions, rows, training
 from nanotorch.train.report.sections.pieces import Record, exact
 from nanotorch.train.terminal.text_report import counted, duration, label
 from nanotorch.utils import files
@@ -72,7 +72,8 @@ def page(found: Findings, record: Record) -> Html:
     worths, looked = verdict.column_worths(found)
     mistakes = [
         *(predictions.numbers(found) if found.is_regression else predictions.classes(found)),
-        predictions.worst(found, worths),
+        rows.worst(found, worths),
+        *rows.disagreement(found, worths),
     ]
     sections = {
         "scores": ("Scores", training.scores(found, record)),

@@ -21,8 +21,9 @@ from nanotorch.train.data.table import Table
 from nanotorch.train.fit.loop import rows_at_once
 from nanotorch.train.fit.part_on_device import Part
 from nanotorch.train.fit.prepare import Data
+from nanotorch.train.model.members import apart, mean_of
 from nanotorch.train.model.tempered import Tempered
-from nanotorch.train.score import classification, conformal
+from nanotorch.train.score import classification, conformal, spread
 from nanotorch.train.score.classification import Calibration, ClassScore
 from nanotorch.train.score.temperature import temperature
 from nanotorch.utils.data import DataLoader
@@ -45,6 +46,18 @@ class Untempered(NamedTuple):
     chances: NDArray[np.float64]
 
 
+class Apart(NamedTuple):
+    """How far the members of an ensemble are apart.
+
+    Attributes:
+        members: how many there are.
+        spread: on each row, of the probability of the class that is called, (n,), or of the targets, (n, targets).
+    """
+
+    members: int
+    spread: NDArray[np.float64]
+
+
 @dataclass(frozen=True)
 class Findings:
     """All about a run.
@@ -60,6 +73,7 @@ class Findings:
         chances: the probability that it gives the class of each row, (n,).
         sizes: how many classes the set of each row has at every one of LEVELS (Note [Conformal prediction]), (n, 3).
         untempered: what it would say without its temperature, where it has one.
+        apart: how far its members are apart on these rows, where it is an ensemble.
         held_out: how far off it is on rows of the validation part, (m, 1) for classes, else (m, targets).
         outputs_of: what the best model gives for rows as it sees them, (n, in_features).
         notices: what is to be known of the data.
@@ -76,6 +90,7 @@ class Findings:
     chances: NDArray[np.float64]
     sizes: NDArray[np.int64]
     untempered: Untempered | None
+    apart: Apart | None
     held_out: NDArray[np.float64]
     outputs_of: Callable[[NDArray[np.float64]], NDArray[Any]]
     notices: Sequence[str] = ()
@@ -162,13 +177,15 @@ def gather(config: Config, data: Data, model: nn.Module, parts: Mapping[str, Par
     """Let the model predict the last part of the data, and look at its layers."""
     judged = list(parts)[-1]
     held_out = _held_out(model, data, parts)
+    said = _outputs(model, parts[judged], data.parts[judged], held_out)
     return Findings(
         config,
         data.parts,
         data.preprocessing,
         _layers(model, parts["train"], batch_size_of(config)),
         judged,
-        *_outputs(model, parts[judged], data.parts[judged], held_out),
+        *said,
+        _apart(model, parts[judged], data.preprocessing, said.guessed),
         held_out,
         partial(_outputs_of, model, parts[judged]),
         getattr(data, "notices", ()),
@@ -255,6 +272,26 @@ def _outputs(model: nn.Module, part: Part, rows: Table, held_out: NDArray[np.flo
         if isinstance(model, Tempered)
         else None,
     )
+
+
+def _apart(model: nn.Module, part: Part, preprocessing: Preprocessing, guessed: NDArray[Any]) -> Apart | None:
+    """Return how far the members of a model are apart on the rows of a part, of which their mean says `guessed`; None
+    where it is one model.
+    """
+    mean = mean_of(model)
+    if mean is None:
+        return None
+    pieces, members, start = [], 0, 0
+    model.eval()
+    with torch.no_grad(), apart(mean):
+        for features, *_ in DataLoader(part.dataset, rows_at_once(part)):
+            said = model(features).cpu().numpy().swapaxes(0, 1).astype(np.float64)
+            members, called = len(said), guessed[start : (start := start + said.shape[1])]
+            if preprocessing.task == "regression":
+                pieces.append(spread.of_numbers(np.stack([preprocessing.in_units(one) for one in said])))
+            else:
+                pieces.append(spread.of_classes(said, called))
+    return Apart(members, np.concatenate(pieces))
 
 
 def _stated(odds: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -241,9 +241,15 @@ def _surprise(chances: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _squared(found: Findings, values: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
     """Return squared errors in units of the variance of each target, so that they add up to 1 - R2."""
-    variance = found.true.var(axis=0)
-    errors: NDArray[np.float64] = ((values - targets) ** 2 / np.where(variance > 0, variance, 1.0)).mean(axis=1)
+    errors: NDArray[np.float64] = (scaled(found.true, values - targets) ** 2).mean(axis=1)
     return errors
+
+
+def scaled(targets: NDArray[Any], values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return values (n, targets) in units of the standard deviation of each target."""
+    deviation = targets.std(axis=0)
+    found: NDArray[np.float64] = values / np.where(deviation > 0, deviation, 1.0)
+    return found
 
 
 def places(preprocessing: Preprocessing) -> dict[str, list[int]]:

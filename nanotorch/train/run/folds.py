@@ -116,7 +116,8 @@ def run_all(
             f"\n{config.name}: scores of the {list(result.mean)[-1]} part, each of the best epoch of its run\n{table}"
         )
         files.log(table)
-        shown = "; report.html shows them" if folds_page.write(root) else ""
+        parts = made.of(next(iter(several.values()))).data.parts
+        shown = "; report.html shows them" if folds_page.write(root, parts) else ""
         print(f"results in {root}{shown}", flush=True)
     return result
 

@@ -17,6 +17,7 @@ from nanotorch.train.data.input_rows import RowFile, open_rows
 from nanotorch.train.data.table import FloatArray, TableError, shown
 from nanotorch.train.score import conformal
 from nanotorch.train.score.classification import predicted, probabilities
+from nanotorch.train.score.spread import of_classes, of_numbers
 from nanotorch.train.terminal.blas_threads import blas_threads
 from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.terminal.text_report import listed
@@ -55,11 +56,10 @@ def spread(run: LoadedRun, features: FloatArray, answer: Mapping[str, NDArray[An
     said, names = run.outputs_of_members(features), columns_of_spread(run)
     if run.preprocessing.task == "regression":
         values = np.stack([run.preprocessing.in_units(one) for one in said])
-        return dict(zip(names, values.std(axis=0, ddof=1).T, strict=True))
+        return dict(zip(names, of_numbers(values).T, strict=True))
     numbers = {name: k for k, name in enumerate(run.preprocessing.target_names)}
-    called = [numbers[name] for name in answer["prediction"]]
-    odds = np.stack([probabilities(one)[np.arange(len(called)), called] for one in said])
-    return dict(zip(names, [odds.std(axis=0, ddof=1)], strict=True))
+    called = np.array([numbers[name] for name in answer["prediction"]], np.int64)
+    return dict(zip(names, [of_classes(said, called)], strict=True))
 
 
 def predict(run: LoadedRun, features: FloatArray) -> dict[str, NDArray[Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nanotorch.train.report import figures, verdict
+from nanotorch.train.report import figures
 from nanotorch.train.report.chart import inline
 from nanotorch.train.report.markup import (
     Html,
@@ -26,15 +26,13 @@ from nanotorch.train.report.markup import (
 from nanotorch.train.report.run_summary import Findings
 from nanotorch.train.report.sections.pieces import MOST_CLASSES, OPEN_COLUMNS, abbreviated, exact
 from nanotorch.train.score import classification, conformal, judgement
-from nanotorch.train.score.judgement import Worth
 from nanotorch.train.terminal.text_report import counted, number, short
 
 MOST_DRAWN = 2000  # classes of a confusion matrix that is drawn
 MOST_CELLS = 20  # classes of a confusion matrix that is shown in numbers; one of more classes is drawn
 MOST_TARGETS = 12
-MOST_WORST, MOST_SHOWN = 10, 6  # rows, and their columns
+MOST_WORST = 10  # classes
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-LONGEST_COLUMN = 24  # of a name over values of rows
 LONGEST_NAME = 14  # of a class, over its column of the confusion matrix
 
 
@@ -243,31 +241,3 @@ def _intervals(found: Findings) -> Iterator[Html]:
         )
         heads = ["target", "asked for", "plus or minus", "holds the truth", "from", "to"]
         yield titled("Intervals", Html(f"<p>{text}</p>"), table("On the test part", heads, rows))
-
-
-def worst(found: Findings, worths: Sequence[Worth]) -> Html:
-    """Return the rows that the model gets most wrong, with their values."""
-    losses, part = verdict.row_losses(found), found.parts[found.judged]
-    worst = np.argsort(-losses, kind="stable")[:MOST_WORST].tolist()
-    if not found.is_regression:
-        worst = [row for row in worst if not found.right[row]]
-    names = [worth.name for worth in worths[:MOST_SHOWN]] or list(part.feature_names[:MOST_SHOWN])
-    rows: list[list[Any]] = []
-    for row in worst:
-        place = f"{row if part.numbers is None else int(part.numbers[row]):,}"
-        if found.is_regression:
-            said: list[Any] = [measured(float(found.true[row, 0])), measured(float(found.values[row, 0]))]
-        else:
-            chance = math.exp(-float(losses[row]))
-            said = [found.names[found.true[row]], found.names[found.guessed[row]], percent(chance)]
-        rows.append([place, *said, *(verdict.cell(part, row, name) for name in names)])
-    if not rows:
-        return titled("Largest mistakes", Html("<p>There are none.</p>"))
-    heads = ["true", "predicted"] if found.is_regression else ["class", "called", "chance of its class"]
-    by = "the columns that are worth most" if worths else "the first columns"
-    first = f", {short(found.names[0], 40)}" if found.is_regression and len(found.names) > 1 else ""
-    caption = f"Rows of the {found.judged} part, counted from 0 in the whole table{first}, with {by}"
-    return titled(
-        "Largest mistakes",
-        table(caption, ["row", *heads, *(abbreviated(name, LONGEST_COLUMN) for name in names)], rows),
-    )
