@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from html_page import Page
 from nanotorch.train.cli.compare import main
@@ -19,6 +20,7 @@ from nanotorch.train.config.loading import loads
 from nanotorch.train.fit.prepare import prepare
 from nanotorch.train.report.comparison import as_text, chances, compare, read_run
 from nanotorch.train.run.run import run
+from nanotorch.train.use.loaded_run import load_run
 
 IRIS = """\
 name: iris
@@ -239,7 +241,7 @@ def test_what_is_chance_is_said_by_pairs_of_the_same_rows(tmp_path: Path) -> Non
     assert [name for name, text in told.items() if "other rows" in text] in (["d"], [n for n in "abc" if n != best])
     data = prepare(loads(text))
     true = data.parts["validation"].targets[:, 0]
-    errors = {name: runs[name].held_out ** 2 for name in "ac"}
+    errors = {name: runs[name].held_out[:, 0] ** 2 for name in "ac"}
     assert 1 - errors["a"].mean() / true.var() == pytest.approx(runs["a"].score("validation", "r2"), abs=1e-5)
     drawn = np.random.default_rng(1).integers(0, len(true), (2000, len(true)))
     gaps = (errors["a"] - errors["c"])[drawn].mean(1) / true.var()
@@ -263,3 +265,71 @@ def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "python -m nanotorch.compare RUN RUN --by loss --output compare.svg" in capsys.readouterr().out
+
+
+def gap_of(told: str) -> tuple[float, float, float]:
+    """Return the difference that a sentence tells, and the ends of its interval."""
+    gap, low, high = map(float, re.search(r" ([+-]\S+) against .* interval (\S+) to ([^,]+),", told).groups())
+    return gap, low, high
+
+
+@pytest.mark.parametrize("by", ["loss", "r2"])
+def test_chance_of_several_targets_goes_by_all_of_them(tmp_path: Path, by: str) -> None:
+    """The interval against rows drawn anew, of what both runs predict for the validation part."""
+    text = "name: d\ndata: {name: linnerud, validation_size: 0.6, test_size: 0}\nmodel: {hidden: [4]}\n"
+    text += "loss: {name: MSELoss}\ntrain: {epochs: 4, batch_size: 4, metrics: [r2]}\n"
+    places = {"a": (), "b": ("optimizer.lr=1e-5",)}
+    for name, overrides in places.items():
+        run(loads(text, overrides=overrides), None, False, tmp_path / name)
+    found = compare([read_run(tmp_path / name) for name in places], by, "validation")
+    ((_, low, high),) = map(gap_of, chances(found))
+    true = prepare(loads(text)).parts["validation"].targets
+    squares, values = [], []
+    for one in found.runs:
+        loaded = load_run(one.place)
+        table = prepare(loads(text)).parts["validation"]
+        outputs = loaded.outputs(loaded.preprocessing.features(table))
+        squares.append((loaded.preprocessing.in_units(outputs) - true) ** 2)
+        scale = loaded.preprocessing.target_scaler.scale if by == "loss" else true.std(axis=0)
+        values.append(squares[-1] / np.asarray(scale) ** 2)
+    terms = (values[0] - values[1]).mean(axis=1) * (1 if by == "r2" else -1)
+    assert terms.mean() == pytest.approx(
+        found.runs[1].score("validation", by) - found.runs[0].score("validation", by), rel=1e-3
+    )
+    drawn = np.random.default_rng(1).integers(0, len(true), (4000, len(true)))
+    ends = np.quantile(terms[drawn].mean(axis=1), [0.025, 0.975])
+    assert (low, high) == pytest.approx(ends, abs=0.25 * (ends[1] - ends[0]))
+
+
+def test_chance_of_a_loss_of_classes_is_that_of_its_rows(runs: Path) -> None:
+    found = compare([read_run(runs / name) for name in ("slow", "fast")], "loss", "validation")
+    (told,) = chances(found)
+    gap, low, high = gap_of(told)
+    losses = [-np.log(1 - one.held_out[:, 0]) for one in found.runs]
+    assert gap == pytest.approx(losses[1].mean() - losses[0].mean(), abs=1e-3)
+    drawn = np.random.default_rng(1).integers(0, len(losses[0]), (4000, len(losses[0])))
+    ends = np.quantile((losses[1] - losses[0])[drawn].mean(axis=1), [0.025, 0.975])
+    assert (low, high) == pytest.approx(ends, abs=0.1 * (ends[1] - ends[0]))
+
+
+def test_chance_of_folds_goes_by_pairs_of_runs(runs: Path, tmp_path: Path) -> None:
+    """The corrected t interval of Nadeau and Bengio, by SciPy."""
+    for name, override in (("one", "optimizer.lr=3e-2"), ("two", "optimizer.lr=1e-3")):
+        arguments = [str(runs / "iris.yaml"), "train.folds=3", override, "--output", str(tmp_path / name), "--quiet"]
+        assert train(arguments) == 0
+    for part in ("validation", "test"):
+        found = compare([read_run(tmp_path / name) for name in ("one", "two")], part=part)
+        scores = [
+            [each[part]["accuracy"] for each in json.loads((one.place / "summary.json").read_text())["runs"].values()]
+            for one in found.runs
+        ]
+        (told,) = chances(found)
+        differences = np.subtract(*reversed(scores))
+        rows = json.loads((tmp_path / "one" / "fold-1" / "summary.json").read_text())["rows"]
+        error = differences.std(ddof=1) * np.sqrt(1 / 3 + rows[part] / rows["train"])
+        ends = scipy.stats.t.interval(0.95, 2, differences.mean(), error)
+        assert gap_of(told) == pytest.approx((differences.mean(), *ends), abs=1e-4)
+        assert "the same rows" in told
+    other = compare([read_run(tmp_path / "one"), read_run(runs / "folds"), read_run(runs / "slow")], part="test")
+    assert all("other rows" in text for text in chances(other))
+    assert len(chances(other)) == 2

@@ -296,6 +296,7 @@ class HeldOut(Schema):
     """held_out.json of a run: scores of rows of the validation part, for each target, and how it judged the others."""
 
     held_out: list[list[Finite]]
+    variance: list[Finite] | None = None
     called: list[Annotated[list[Count], Field(min_length=3, max_length=3)]] | None = None
     true: list[list[Finite]] | None = None
     predicted: list[list[Finite]] | None = None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from nanotorch.train.record.records import (
     read_json,
     read_lines,
 )
-from nanotorch.train.score.judgement import Estimate, means, share
+from nanotorch.train.score.judgement import Estimate, means, over_runs, share
 from nanotorch.train.score.meter import is_loss
 from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.terminal.text_report import aligned, label, number, short
@@ -47,7 +48,9 @@ class ComparedRun:
         history: the record of every epoch; empty where the directory holds several runs.
         summary: what `summary.json` holds; None while the run is not complete.
         notices: a sentence for each file that does not hold what it has to.
-        held_out: how far off it was on rows of the validation part, (m,), where there is one target.
+        held_out: how far off it was on rows of the validation part, (m, targets), (m, 1) for classes.
+        variance: of each target there.
+        rows: how many rows each part has; of several runs, of the first of them.
     """
 
     place: Path
@@ -56,6 +59,8 @@ class ComparedRun:
     summary: Mapping[str, Any] | None
     notices: tuple[str, ...] = ()
     held_out: NDArray[np.float64] | None = None
+    variance: NDArray[np.float64] | None = None
+    rows: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def progress(self) -> str:
@@ -135,14 +140,20 @@ def read_run(place: str | Path) -> ComparedRun:
         pass
     except RecordError as error:
         notices.append(f"{error}; the run is shown as if it were not complete")
-    held_out = None
+    held_out = variance = None
+    rows: Mapping[str, int] = (summary or {}).get("rows", {})
     try:
-        of_targets = read_json(root / "held_out.json", HeldOut)["held_out"]
-        held_out = np.array(of_targets[0]) if len(of_targets) == 1 and of_targets[0] else None
-    except (FileNotFoundError, RecordError):
+        kept = read_json(root / "held_out.json", HeldOut)
+        of_targets = np.array(kept["held_out"]).T
+        held_out = of_targets if of_targets.ndim == 2 and of_targets.size else None
+        variance = np.array(kept["variance"]) if kept.get("variance") is not None else None
+    except (FileNotFoundError, RecordError, ValueError):  # the last: targets of other lengths
         pass
+    for name in list((summary or {}).get("runs", ()))[:1]:
+        with suppress(FileNotFoundError, RecordError):
+            rows = read_json(root / name / "summary.json", Summary)["rows"]
     flat = dict(by_key(config)) if isinstance(config, dict) else {}
-    return ComparedRun(root, flat, history, summary, tuple(notices), held_out)
+    return ComparedRun(root, flat, history, summary, tuple(notices), held_out, variance, rows)
 
 
 def compare(runs: Sequence[ComparedRun], by: str | None = None, part: str = "test") -> Comparison:
@@ -238,36 +249,51 @@ def chances(found: Comparison) -> list[str]:
 def _chance(found: Comparison, run: ComparedRun) -> str | None:
     """Say whether the difference between a run and the best one is more than chance; None where that is not known.
 
-    Of the same rows of the validation part pairs are compared (Note [Intervals]); else both intervals tell.
+    Of the same rows pairs are compared (Note [Intervals]), of folds and repeats pairs of runs (Note [Several runs]);
+    else both intervals tell.
     """
     best, by, part = found.runs[0], found.by, found.part
-    if run is best or run.score(part, by) is None or best.score(part, by) is None:
+    if run is best:
         return None
     pair = [_interval(one, part, by) for one in (run, best)]
-    rows, errors = "other rows", [_errors(one, part, by) for one in (run, best)]
     if pair[0] is None or pair[1] is None:
         return None
     gap = pair[0].value - pair[1].value
     low = gap - math.hypot(pair[0].value - pair[0].low, pair[1].high - pair[1].value)
     high = gap + math.hypot(pair[0].high - pair[0].value, pair[1].value - pair[1].low)
+    rows = "other rows"
     if _same_rows(run, best, part):
         rows = "the same rows"
-        if errors[0] is not None and errors[1] is not None:
-            scale = _scale(best, part, by, float(errors[1].mean()))
-            [paired] = means((errors[0] - errors[1])[:, None])
-            low, high = sorted(gap + scale * (edge - paired.value) for edge in (paired.low, paired.high))
+        paired = _paired(run, best, part, by)
+        if paired is not None:
+            low, high = sorted(gap + edge - paired.value for edge in (paired.low, paired.high))
     verdict = "within chance" if low <= 0 <= high else "more than chance"
     return f"{label(by)} {gap:+.4f} against #1 (95% interval {low:+.4f} to {high:+.4f}, {rows}): {verdict}"
 
 
+def _paired(run: ComparedRun, best: ComparedRun, part: str, by: str) -> Estimate | None:
+    """Return the interval around the difference of two runs that were judged by the same rows, by pairs."""
+    several = [_scores_of_runs(one, part, by) for one in (run, best)]
+    if several[0] is not None and several[1] is not None:
+        return over_runs(several[0] - several[1], run.rows[part] / run.rows["train"])
+    errors = [_errors(one, part, by) for one in (run, best)]
+    if errors[0] is None or errors[1] is None:
+        return None
+    [mean] = means((errors[0] - errors[1])[:, None])
+    scale = _scale(best, part, by, float(errors[1].mean()))
+    return Estimate(*(scale * each for each in mean))
+
+
 def _interval(run: ComparedRun, part: str, by: str) -> Estimate | None:
     """Return the interval of 95 % around a score (Note [Intervals]), where the files of the run tell it."""
-    value, summary = run.score(part, by), run.summary or {}
-    if value is None or not math.isfinite(value) or "rows" not in summary:
+    value = run.score(part, by)
+    if value is None or not math.isfinite(value) or not run.rows.get(part):
         return None
+    several = _scores_of_runs(run, part, by)
+    if several is not None:
+        return over_runs(several, run.rows[part] / run.rows["train"])
     if by == "accuracy":
-        rows = summary["rows"][part]
-        return share(round(value * rows), rows)
+        return share(round(value * run.rows[part]), run.rows[part])
     errors = _errors(run, part, by)
     if errors is None:
         return None
@@ -277,30 +303,60 @@ def _interval(run: ComparedRun, part: str, by: str) -> Estimate | None:
     return Estimate(value, low, high)
 
 
+def _scores_of_runs(run: ComparedRun, part: str, by: str) -> NDArray[np.float64] | None:
+    """Return the score of each run of folds or repeats; None where it is one run, or where that is not known."""
+    runs = (run.summary or {}).get("runs", {})
+    found = np.array([scores.get(part, {}).get(by, math.nan) for scores in runs.values()])
+    return found if len(found) > 1 and np.isfinite(found).all() and run.rows.get(part) else None
+
+
 def _errors(run: ComparedRun, part: str, by: str) -> NDArray[np.float64] | None:
-    """Return of what the rows that a run kept a score is the mean, but for its scale; None where it is of none."""
-    task = (run.summary or {}).get("task")
-    if run.held_out is None or part != "validation":
+    """Return of what the rows that a run kept a score is a function of the mean; None where it is of none."""
+    off, task = run.held_out, (run.summary or {}).get("task")
+    if off is None or part != "validation":
         return None
-    if by == "accuracy" and task == "binary":
-        return (run.held_out >= 0.5).astype(np.float64)
-    return run.held_out**2 if by == "r2" and task == "regression" else None
+    if task != "regression":
+        if by == "accuracy" and task == "binary":
+            return (off[:, 0] >= 0.5).astype(np.float64)
+        losses = -np.log(np.maximum(1 - off[:, 0], np.finfo(float).tiny))
+        plain = math.isclose(losses.mean(), run.score(part, "loss") or 0.0, rel_tol=0.01)
+        return losses if by == "loss" and plain else None
+    loss = run.config.get("loss.name") if by == "loss" else "MSELoss"
+    if by not in ("r2", "rmse", "loss") or loss not in ("MSELoss", "L1Loss") or (by == "rmse" and off.shape[1] > 1):
+        return None
+    if off.shape[1] > 1:  # each in units of its own
+        if run.variance is None or not (run.variance > 0).all():
+            return None
+        off = off / np.sqrt(run.variance)
+    found: NDArray[np.float64] = (off if loss == "L1Loss" else off**2).mean(axis=1)
+    return found
 
 
 def _scale(run: ComparedRun, part: str, by: str, mean: float) -> float:
     """Return by how much a score changes where the mean error of a row grows by one."""
     value = run.score(part, by)
-    return -1.0 if by == "accuracy" or not mean or value is None else -(1 - value) / mean
+    if by == "accuracy" or not mean or value is None:
+        return -1.0
+    if by == "r2":
+        return -(1 - value) / mean
+    return value / mean / (2 if by == "rmse" else 1)
 
 
 def _same_rows(one: ComparedRun, other: ComparedRun, part: str) -> bool:
     """Return whether two runs were judged by the same rows: of the same table, divided in the same way."""
-    if part != "validation" or one.held_out is None or other.held_out is None:
-        return False
     keys = [key for key in {**one.config, **other.config} if key == "seed" or key.startswith("data.")]
-    return len(one.held_out) == len(other.held_out) and all(
-        one.config.get(key) == other.config.get(key) for key in keys if not key.startswith(OF_COLUMNS)
-    )
+    runs = [list((run.summary or {}).get("runs", ())) for run in (one, other)]
+    if runs[0] and runs[0] == runs[1]:
+        keys += ["train.folds", "train.repeats"]
+    elif (
+        any(runs)
+        or part != "validation"
+        or one.held_out is None
+        or other.held_out is None
+        or len(one.held_out) != len(other.held_out)
+    ):
+        return False
+    return all(one.config.get(key) == other.config.get(key) for key in keys if not key.startswith(OF_COLUMNS))
 
 
 def _score_text(run: ComparedRun, part: str, name: str) -> str:

@@ -167,7 +167,12 @@ class Findings:
         plain: dict[str, Any] = {"held_out": self.held_out.T.tolist()}
         if self.is_regression:
             some = np.unique(np.linspace(0, len(self.true) - 1, MOST_KEPT).astype(np.int64))
-            return plain | {"true": self.true[some].T.tolist(), "predicted": self.values[some].T.tolist()}
+            varying = self.parts["validation"].targets.var(axis=0).tolist() if len(self.held_out) else None
+            return plain | {
+                "variance": varying,
+                "true": self.true[some].T.tolist(),
+                "predicted": self.values[some].T.tolist(),
+            }
         many = len(self.names)
         pairs, rows = np.unique(self.true * many + self.guessed, return_counts=True)
         return plain | {"called": np.stack([pairs // many, pairs % many, rows], axis=1).tolist()}
