@@ -20,7 +20,7 @@ from nanotorch.capture import captured, compiled
 from nanotorch.capture.numpy_code import CheckFailedError, NumpyCode, same_bits
 from nanotorch.capture.program import Buffer, Program, Statement, View, steps
 from nanotorch.capture.table import machine
-from nanotorch.capture.table.instructions import ADAM
+from nanotorch.capture.table.instructions import ADAM, PRODUCT
 from nanotorch.capture.table.machine import MACHINE, Interpreter
 from nanotorch.capture.table.table_code import TableCode
 from nanotorch.optim.lr_scheduler import OneCycleLR
@@ -369,6 +369,63 @@ def test_products_of_scipy_stand_in_for_those_of_numpy(
         monkeypatch.setattr(interpreter, "dgemm", scipys[1])
         got = table_gives(interpreter, program_of("matmul", x, y, out=np.empty((4, 5), dtype)))
         np.testing.assert_array_equal(got, x @ y)
+
+
+def spread_out(array: Any, by_columns: bool) -> Any:
+    """Return an array in the middle of memory that is NaN, by rows or by columns with gaps."""
+    rows, columns = array.shape[::-1] if by_columns else array.shape
+    memory = np.full((rows + 2, columns + 5), np.nan, array.dtype)
+    inside = memory[1:-1, 2:-3].T if by_columns else memory[1:-1, 2:-3]
+    inside[...] = array
+    return inside
+
+
+@pytest.mark.parametrize("by_columns", [True, False])
+@pytest.mark.parametrize(
+    ("rows", "columns", "depth"),
+    [(8, 12, 1), (9, 13, 7), (15, 16, 8), (16, 17, 16), (23, 31, 30), (30, 32, 17), (13, 33, 33), (64, 100, 64),
+     (129, 48, 100), (131, 64, 1024), (200, 16, 3)],
+)  # fmt: skip
+def test_small_products(interpreter: Interpreter, rows: int, columns: int, depth: int, by_columns: bool) -> None:
+    """Against float64; nothing beside the operands counts, nothing beside the result is written."""
+    draw = np.random.default_rng(rows)
+    a, b = draw.standard_normal((rows, depth), np.float32), draw.standard_normal((depth, columns), np.float32)
+    out = spread_out(np.zeros((rows, columns), np.float32), False)
+    program = program_of("matmul", spread_out(a, False), spread_out(b, by_columns), out=out)
+    for buffer in program.buffers:  # all stays where it is
+        buffer.kind = "memory"
+    program.inputs, program.outputs = [], []
+    code = TableCode(program, (), interpreter)
+    small = by_columns or (rows >= 128 and columns % 16 == 0)
+    assert (PRODUCT in instructions_of(code)) == small
+    code.build()[0]([])
+    bound = (4 + depth**0.5) * np.finfo(np.float32).eps * (np.abs(a).astype(np.float64) @ np.abs(b))
+    assert np.all(np.abs(out - a.astype(np.float64) @ b) <= bound)
+    beside = out.base.copy()
+    beside[1:-1, 2:-3] = np.nan
+    assert np.isnan(beside).all()
+    assert code.check([], []) is None
+
+
+def test_a_row_of_a_small_product_has_the_same_bits_in_any_batch(interpreter: Interpreter) -> None:
+    draw = np.random.default_rng(0)
+    a, b = draw.standard_normal((37, 50), np.float32), draw.standard_normal((50, 45), np.float32)
+    b = np.asfortranarray(b)
+
+    def product(a: Any, b: Any) -> Any:
+        return table_gives(interpreter, program_of("matmul", a, b, out=np.empty((len(a), b.shape[1]), np.float32)))
+
+    whole = product(a, b)
+    for start, stop, first, last in ((0, 8, 0, 45), (5, 20, 0, 12), (9, 37, 30, 45), (20, 36, 7, 40)):
+        np.testing.assert_array_equal(product(a[start:stop], b[:, first:last]), whole[start:stop, first:last])
+
+
+def test_a_product_that_is_not_finite_is_so_where_it_is(interpreter: Interpreter) -> None:
+    a, b = np.ones((16, 20), np.float32), np.ones((20, 16), np.float32, order="F")
+    a[3, 5], b[7, 9], a[4, 1], b[1, 2] = np.nan, np.inf, -np.inf, 0
+    with np.errstate(invalid="ignore"):
+        got = table_gives(interpreter, program_of("matmul", a, b, out=np.empty((16, 16), np.float32)))
+        np.testing.assert_array_equal(got, a.astype(np.float64) @ b)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -38,6 +38,7 @@ from nanotorch.capture.table.instructions import (
     ONE_HOT,
     OPERATION,
     PICK,
+    PRODUCT,
     RANDOM_BITS,
     REDUCE,
     REGISTERS,
@@ -46,9 +47,8 @@ from nanotorch.capture.table.instructions import (
     TAKE,
     U1,
 )
+from nanotorch.capture.table.product import BARE, plain, product
 
-BARE = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # nobody calls them from Python
-plain = njit(**BARE)
 inlined = njit(**BARE, forceinline=True)  # a loop that calls what LLVM finds too long to inline has no vectors
 summing = njit(**BARE, fastmath={"reassoc", "nsz"})
 
@@ -869,6 +869,16 @@ def gemm(pc: Any, bases: Any, context: Any) -> None:
         o += get_i8(pc, 22)
 
 
+@plain
+def small_product(pc: Any, bases: Any, scratch: Any) -> None:
+    """Multiply matrices as Note [Small products] says."""
+    a = get_i8(bases, get_i8(pc, 6)) + get_i8(pc, 7)
+    b = get_i8(bases, get_i8(pc, 9)) + get_i8(pc, 10)
+    o = get_i8(bases, get_i8(pc, 13)) + get_i8(pc, 14)
+    rows, columns, depth = get_i8(pc, 3), get_i8(pc, 4), get_i8(pc, 5)
+    product(a, get_i8(pc, 8), b, get_i8(pc, 11), get_i8(pc, 12), o, get_i8(pc, 15), rows, columns, depth, scratch)
+
+
 @summing
 def dot(a: Any, b: Any, first: Any, end: Any) -> Any:
     """Return the sum of the products of some elements."""
@@ -975,6 +985,8 @@ def walk(code: Any, end: Any, bases: Any, numbers: Any, scratch: Any, context: A
                 group_f8(pc, bases, numbers, scratch)
         elif op == GEMM:
             gemm(pc, bases, context)
+        elif op == PRODUCT:
+            small_product(pc, bases, scratch)
         elif op == REDUCE:
             if real == F4:
                 reduce_f4(pc, bases, scratch)

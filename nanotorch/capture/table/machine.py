@@ -36,7 +36,7 @@ from nanotorch.backend.numpy_backend import ODDS
 if TYPE_CHECKING:
     from pathlib import Path
 
-SOURCES = ("instructions.py", "interpreter.py")
+SOURCES = ("instructions.py", "interpreter.py", "product.py")
 SYMBOLS = (
     "memset", "memcpy", "memmove", "exp", "log", "tanh", "log1p", "expm1", "sin", "cos", "sinf", "cosf", "expf", "logf",
     "floor", "floorf", "ceil", "ceilf", "erf", "erff", "erfc",
