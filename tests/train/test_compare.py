@@ -119,7 +119,14 @@ def test_the_report_of_several_runs_shows_them_beside_one_another(runs: Path) ->
     assert {score(runs / "folds" / "fold-1", part="test"), score(runs / "folds" / "fold-2", "loss", "test")} <= shown
     spread = json.loads((runs / "folds" / "summary.json").read_text())["spread"]["test"]
     assert {score(runs / "folds", name, "test") for name in spread} | set(spread.values()) <= shown
-    assert sorted(each["href"] or "" for each in Page(source).all("a")) == [f"fold-{k}/report.html" for k in (1, 2)]
+    links = [each["href"] or "" for each in Page(source).all("a")]
+    assert sorted(link for link in links if link[0] != "#") == [f"fold-{k}/report.html" for k in (1, 2)]
+    assert {link[1:] for link in links if link[0] == "#"} <= set(Page(source).ids)
+    kept = [json.loads((runs / "folds" / f"fold-{k}" / "held_out.json").read_text())["called"] for k in (1, 2)]
+    right = sum(rows for each in kept for true, called, rows in each if true == called)
+    assert f"Of 150 rows, each by the run that was not trained on it, {right / 150:.1%} (95% interval" in text
+    assert "the most frequent class, is right for 33.3%." in text
+    assert "2 runs: test accuracy" in text and "on average (95% interval" in text
     assert (runs / "folds" / "fold-1" / "report.html").is_file()
 
 

@@ -23,6 +23,7 @@ from nanotorch.train.cli.report import main as report_command
 from nanotorch.train.config import loading as config
 from nanotorch.train.data.table import Table
 from nanotorch.train.report import chart, data_card, figures, run_page
+from nanotorch.train.report.markup import stylesheet
 from nanotorch.train.report.sections import facts
 from nanotorch.train.run.open_run import RunResult
 from nanotorch.train.run.run import run
@@ -167,14 +168,56 @@ def test_letters_and_lines_can_be_told_from_what_is_behind_them(dark: bool) -> N
     known = chart.colours(dark)
     for name in ("ink", "quiet", *chart.SERIES):
         for behind in ("card", "page"):
-            assert contrast(known[name], known[behind]) >= 4.5, (name, behind)
+            assert contrast(rgb(known[name]), rgb(known[behind])) >= 4.5, (name, behind)
 
 
-def contrast(one: str, other: str) -> float:
+MIXED = (
+    r"color-mix\(in srgb, var\(--(\w+)\) "
+    r"(?:(\d+)%|calc\((\d+)% \+ var\(--share\) \* (\d+)%\)), transparent\)"
+)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_letters_can_be_told_from_every_background(dark: bool) -> None:
+    """From those that are mixed of two colours too: rows under the pointer, cells of a confusion matrix."""
+    known, style = chart.colours(dark), stylesheet("colours", "chart", "page")
+    rules = re.findall(r"([^{}]+)\{([^{}]*)\}", re.sub(r"/\*.*?\*/", "", style, flags=re.DOTALL))
+    behind: dict[str, list[tuple[float, float, float]]] = {}
+    letters = set()
+    for selector, rule in rules:
+        letters |= set(re.findall(r"(?<![-\w])color: ([^;]+)", rule))
+        for value in re.findall(r"background: ([^;]+)", rule):
+            if plain := re.fullmatch(r"var\(--(\w+)\)", value.strip()):
+                behind[selector.strip()] = [rgb(known[plain[1]])]
+                continue
+            mixed = re.fullmatch(MIXED, value.strip())
+            assert mixed is not None, value
+            name, alone, least, more = mixed.groups()
+            shares = [int(alone)] if alone else [int(least) + int(more) * k / 10 for k in range(11)]
+            pairs = list(zip(rgb(known[name]), rgb(known["card"]), strict=True))
+            behind[selector.strip()] = [
+                tuple(share / 100 * one + (1 - share / 100) * other for one, other in pairs) for share in shares
+            ]
+    assert letters - {f"var(--{name})" for name in chart.SERIES} == {"var(--ink)", "var(--quiet)"}
+    assert {".confusion td.right", ".confusion td.wrong", "tbody tr:hover > *", "body", "section"} <= set(behind)
+    for selector, colours in behind.items():
+        names = ["ink"] if selector.startswith(".confusion td") else ["ink", "quiet", "train"]
+        for name in names:
+            least = min(contrast(rgb(known[name]), colour) for colour in colours)
+            assert least >= 4.5, (selector, name, least)
+
+
+def rgb(colour: str) -> tuple[float, float, float]:
+    """Return the parts of a colour such as "#1c2330", from 0 to 255."""
+    red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
+    return red, green, blue
+
+
+def contrast(one: tuple[float, float, float], other: tuple[float, float, float]) -> float:
     """Return the contrast of two colours as the Web Content Accessibility Guidelines 2 define it."""
 
-    def luminance(colour: str) -> float:
-        parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    def luminance(colour: tuple[float, float, float]) -> float:
+        parts = [part / 255 for part in colour]
         red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
         return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 

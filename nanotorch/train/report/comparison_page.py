@@ -13,14 +13,13 @@ from nanotorch.train.report.chart import inline
 from nanotorch.train.report.comparison import Comparison, chances
 from nanotorch.train.report.markup import (
     Html,
+    chapters,
     document,
     figure,
     figures_beside,
     fill,
-    join,
     linked,
     measured,
-    section,
     table,
 )
 from nanotorch.train.terminal.command import UsageError
@@ -54,24 +53,26 @@ def page(
     lead: str | None = None,
     overall: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
     further: Mapping[str, tuple[str, Iterable[str]]] = MappingProxyType({}),
+    verdict: str = "",
 ) -> Html:
     """Return the comparison as HTML that needs nothing beside itself.
 
     Links go from `folder` to the runs; `overall` are further rows of the table of scores, such as the mean, and
-    `further` sections that come after the scores, by their names.
+    `further` sections that come after the scores, by their names; `verdict` says how good they are.
     """
     lead = lead or f"{len(found.runs)} runs, the best {found.part} {label(found.by)} first"
-    sections = [
-        section("scores", "Scores", *_scores(found, folder, overall)),
-        *(section(name, heading, *parts) for name, (heading, parts) in further.items()),
-        section("curves", "Learning curves", *_drawings(found)),
-    ]
-    sections.append(section("config", "Where the configs differ", _differences(found)))
+    sections: dict[str, tuple[str, Iterable[str]]] = {
+        "scores": ("Scores", _scores(found, folder, overall)),
+        **further,
+        "curves": ("Learning curves", _drawings(found)),
+        "config": ("Where the configs differ", [_differences(found)]),
+    }
     body = fill(
-        '<header>\n<h1>{title}</h1>\n<p class="lead">{lead}</p>\n</header>\n<main>\n{all}\n</main>',
+        '<header>\n<h1>{title}</h1>\n<p class="lead">{lead}</p>\n{verdict}\n</header>\n{all}',
         title=title,
         lead=lead,
-        all=join(sections),
+        verdict=fill('<p class="verdict">{verdict}</p>', verdict=verdict) if verdict else Html(""),
+        all=chapters(sections),
     )
     return document(title, body)
 

@@ -29,7 +29,7 @@ from nanotorch.train.score import judgement
 from nanotorch.train.score.classification import predicted
 from nanotorch.train.score.spread import of_classes, of_numbers
 from nanotorch.train.terminal.command import UsageError
-from nanotorch.train.terminal.text_report import counted, label, number
+from nanotorch.train.terminal.text_report import counted, label, number, short
 from nanotorch.train.use.loaded_run import load_run
 from nanotorch.utils import files
 
@@ -51,13 +51,17 @@ def write(root: Path, parts: Mapping[str, Table] | None = None) -> list[Path]:
     mean, spread = summary["scores"][judged], summary["spread"][judged]
     runs = [read_run(root / name) for name in names]
     found = compare(runs, part=judged)
-    of = f"{judged} {label(found.by)} {number(mean[found.by])} on average, with a spread of {number(spread[found.by])}"
+    scores = np.array([each[judged][found.by] for each in summary["runs"].values()])
+    around = ""
+    if np.isfinite(scores).all() and runs[0].rows.get(judged):
+        interval = judgement.over_runs(scores, runs[0].rows[judged] / runs[0].rows["train"])
+        around = f" (95% interval {number(interval.low)} to {number(interval.high)})"
+    of = f"{judged} {label(found.by)} {number(mean[found.by])} on average{around}, with a spread of"
+    of += f" {number(spread[found.by])}"
     folds = summary["folds"] is not None
+    said, together = _together(root, runs, judged, folds, summary["repeats"])
     further = {
-        "together": (
-            "Out of fold" if folds else f"{judged.capitalize()} parts",
-            _together(root, runs, judged, folds, summary["repeats"]),
-        ),
+        "together": ("Out of fold" if folds else f"{judged.capitalize()} parts", together),
         **({} if parts is None else {"apart": ("Where the runs disagree", _apart(root, parts))}),
         "mean": ("Mean curves", _curves(runs)),
         "use": ("Commands", _commands(root)),
@@ -66,7 +70,7 @@ def write(root: Path, parts: Mapping[str, Table] | None = None) -> list[Path]:
     try:
         overall = {"mean": mean, "spread": spread}
         lead = f"{len(names)} runs: {of}"
-        files.write(place, page(found, summary["name"], root, lead, overall, further), own=True)
+        files.write(place, page(found, summary["name"], root, lead, overall, further, said), own=True)
     except OSError as error:
         print(f"warning: {place} cannot be written ({error.strerror})", file=sys.stderr)
         return []
@@ -76,24 +80,26 @@ def write(root: Path, parts: Mapping[str, Table] | None = None) -> list[Path]:
     return [place]
 
 
-def _together(root: Path, runs: Sequence[ComparedRun], judged: str, folds: bool, repeats: int) -> Iterator[Html]:
-    """Give what the runs say of the parts that judge them, all rows of them together."""
+def _together(
+    root: Path, runs: Sequence[ComparedRun], judged: str, folds: bool, repeats: int
+) -> tuple[str, list[Html]]:
+    """Return what the runs say of the parts that judge them, all rows of them together: in sentences, and shown."""
+    once = folds and repeats == 1
     what = "each by the run that was not trained on it" if folds else f"of all {judged} parts"
     try:
         kept = [read_json(run.place / "held_out.json", HeldOut) for run in runs]
         summaries = [run.summary for run in runs]
         if "called" in kept[0]:
-            yield from _of_classes(kept, summaries, judged, what, folds and repeats == 1)
-        else:
-            yield from _of_numbers(root, kept, what)
+            return _of_classes(kept, summaries, judged, what, once)
+        return _of_numbers(root, kept, what, once)
     except (FileNotFoundError, RecordError, LookupError, ValueError):
-        yield Html("<p>What the runs said of these parts is not there, or not of one kind.</p>")
+        return "", [Html("<p>What the runs said of these parts is not there, or not of one kind.</p>")]
 
 
 def _of_classes(
     kept: Sequence[Mapping[str, Any]], summaries: Sequence[Mapping[str, Any] | None], judged: str, what: str, once: bool
-) -> Iterator[Html]:
-    """Give the classes that rows were called; `once`: no row is there twice."""
+) -> tuple[str, list[Html]]:
+    """Return the classes that rows were called; `once`: no row is there twice."""
     names = [each["name"] for each in (summaries[0] or {})["classes"]]
     if any([each["name"] for each in (summary or {})["classes"]] != names for summary in summaries):
         raise ValueError("the runs have other classes")
@@ -104,17 +110,17 @@ def _of_classes(
     total, right = int(counts.sum()), int(np.trace(counts))
     score = judgement.share(right, total)
     around = "" if not once else f" (95% interval {100 * score.low:.1f} to {100 * score.high:.1f}%)"
-    yield fill(
-        "<p>Of {rows}, {what}, {share}{around} are called right.</p>",
-        rows=counted(total, "row"),
-        what=what,
-        share=f"{score.value:.1%}",
-        around=around,
+    most = int(counts.sum(axis=1).argmax())
+    usual = f"{counts[most].sum() / total:.1%}"
+    said = (
+        f"Of {counted(total, 'row')}, {what}, {score.value:.1%}{around} are called right. For comparison: to call"
+        f" all of them {short(names[most], 40)!r}, the most frequent class, is right for {usual}."
     )
-    yield matrix(counts, names, judged)
+    return said, [matrix(counts, names, judged)]
 
 
-def _of_numbers(root: Path, kept: Sequence[Mapping[str, Any]], what: str) -> Iterator[Html]:
+def _of_numbers(root: Path, kept: Sequence[Mapping[str, Any]], what: str, once: bool) -> tuple[str, list[Html]]:
+    """Return how far off the runs are; `once`: no row is there twice."""
     true, guessed = (np.concatenate([np.array(one[key]).T for one in kept]) for key in ("true", "predicted"))
     given = read_resolved(root / "resolved.yaml").data.arguments.get("target")
     named = [given] if isinstance(given, str) else list(given or ())
@@ -123,12 +129,22 @@ def _of_numbers(root: Path, kept: Sequence[Mapping[str, Any]], what: str) -> Ite
         [name, measured(judgement.rmse(true[:, k], guessed[:, k])), measured(float((guessed - true)[:, k].mean()))]
         for k, name in enumerate(names)
     ]
-    yield table(f"Of {counted(len(true), 'row')}, {what}", ["target", "RMSE", "mean error"], rows)
-    drawn = []
+    errors = table(f"Of {counted(len(true), 'row')}, {what}", ["target", "RMSE", "mean error"], rows)
+    drawn, said = [], ""
+    score = judgement.r2(true, guessed)
+    if once and score.low > -judgement.MOST:
+        said = (
+            f"Of {counted(len(true), 'row')}, {what}, the R2 is {score.value:.2f} (95% interval {score.low:.2f} to"
+            f" {score.high:.2f})"
+        )
+        if len(names) == 1:
+            usual = judgement.rmse(true, np.broadcast_to(true.mean(axis=0), true.shape))
+            said += f"; the typical error (RMSE) is {judgement.rmse(true, guessed):.3g}, that of the mean {usual:.3g}"
+        said += "."
     for k, name in enumerate(names[:MOST_TARGETS]):
         for draw in (figures.predicted_versus_true, figures.residuals):
             drawn.append(figure(inline(draw(true[:, k], guessed[:, k], name))))
-    yield figures_beside(drawn)
+    return said, [errors, figures_beside(drawn)]
 
 
 def _apart(root: Path, parts: Mapping[str, Table]) -> Iterator[Html]:

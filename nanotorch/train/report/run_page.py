@@ -109,13 +109,18 @@ def _header(found: Findings, record: Record) -> Html:
         ("time", duration(summary["seconds"])),
     ]
     boxes = join(fill("<div><dt>{name}</dt><dd>{value}</dd></div>", name=name, value=value) for name, value in tiles)
-    stopped = [fill('<p class="note">Training {why}.</p>', why=summary["stopped"])] if summary.get("stopped") else []
+    notes = [fill('<p class="note">Training {why}.</p>', why=summary["stopped"])] if summary.get("stopped") else []
+    if found.oddities:
+        first, *others = found.oddities
+        more = f", and {counted(len(others), 'thing')} more" if others else ""
+        note = '<p class="note">Look at the data: {what}; {why}{more} (<a href="#data">Data</a>).</p>'
+        notes.append(fill(note, what=first.what, why=first.why, more=more))
     return fill(
-        '<header>\n<h1>{name}</h1>\n<p class="lead">{task}</p>\n<p class="verdict">{said}</p>\n{stopped}\n<dl'
+        '<header>\n<h1>{name}</h1>\n<p class="lead">{task}</p>\n<p class="verdict">{said}</p>\n{notes}\n<dl'
         ' class="tiles">\n{boxes}\n</dl>\n</header>',
         name=summary["name"],
         task=task,
         said=" ".join(summary["verdict"]),
-        stopped=join(stopped),
+        notes=join(notes),
         boxes=boxes,
     )

@@ -118,8 +118,8 @@ def _thresholds(found: Findings) -> Html:
     for threshold in THRESHOLDS:
         called = found.stated >= threshold
         hits = int((called & positive).sum())
-        precision, recall = hits / max(int(called.sum()), 1), hits / int(positive.sum())
-        f1 = 2 * precision * recall / (precision + recall) if hits else 0.0
+        precision, recall = hits / int(called.sum()) if called.any() else None, hits / int(positive.sum())
+        f1 = 2 * hits / (int(called.sum()) + int(positive.sum()))
         alarms = float((called & ~positive).sum() / (~positive).sum())
         rows.append([f"{threshold:g}", int(called.sum()), precision, recall, f1, alarms])
     caption = f"Calling a row {short(name, 40)} from a stated probability on; the model calls it so from 0.5"
