@@ -337,6 +337,10 @@ def test_chance_of_folds_goes_by_pairs_of_runs(runs: Path, tmp_path: Path) -> No
         ends = scipy.stats.t.interval(0.95, 2, differences.mean(), error)
         assert gap_of(told) == pytest.approx((differences.mean(), *ends), abs=1e-4)
         assert "the same rows" in told
+        for line, values in zip(as_text(found).splitlines()[1:3], scores, strict=True):
+            error = np.std(values, ddof=1) * np.sqrt(1 / 3 + rows[part] / rows["train"])
+            low, high = scipy.stats.t.interval(0.95, 2, np.mean(values), error)
+            assert f"{low:.4f} to {min(high, 1):.4f}" in line  # no accuracy is above 1
     other = compare([read_run(tmp_path / "one"), read_run(runs / "folds"), read_run(runs / "slow")], part="test")
     assert all("other rows" in text for text in chances(other))
     assert len(chances(other)) == 2

@@ -126,7 +126,17 @@ def test_it_has_every_section_and_the_links_to_them(result: RunResult) -> None:
     parsed = Page(html(result))
     sections = [each["id"] for each in parsed.all("section")]
     assert sections == ["scores", "mistakes", "columns", "data", "model", "training", "config", "environment"]
-    assert [each["href"] for each in parsed.all("a")] == [f"#{name}" for name in sections]
+    links = re.search("<nav.*?</nav>", html(result), re.DOTALL)
+    assert links and [each["href"] for each in Page(links[0]).all("a")] == [f"#{name}" for name in sections]
+
+
+def test_its_first_screen_says_what_is_odd_about_the_data(own: RunResult, numbers: RunResult) -> None:
+    header, rest = html(own).split("</header>")
+    (note,) = re.findall(r'<p class="note">Look at the data: (.*?) \(<a href="#data">Data</a>\)', header)
+    what = note.partition(", and ")[0]
+    odd = re.search(r"<h3>What the data hold</h3>\n<p class=\"note\">(.*?)\.</p>", rest)
+    assert odd and odd[1].startswith(what)
+    assert "Look at the data" not in html(numbers) and "What the data hold" not in html(numbers)
 
 
 def test_its_numbers_are_those_of_the_summary(result: RunResult) -> None:

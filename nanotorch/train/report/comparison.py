@@ -291,7 +291,7 @@ def _interval(run: ComparedRun, part: str, by: str) -> Estimate | None:
         return None
     several = _scores_of_runs(run, part, by)
     if several is not None:
-        return over_runs(several, run.rows[part] / run.rows["train"])
+        return within(over_runs(several, run.rows[part] / run.rows["train"]), by)
     if by == "accuracy":
         return share(round(value * run.rows[part]), run.rows[part])
     errors = _errors(run, part, by)
@@ -301,6 +301,11 @@ def _interval(run: ComparedRun, part: str, by: str) -> Estimate | None:
     scale = _scale(run, part, by, mean.value)
     low, high = sorted(value + scale * (edge - mean.value) for edge in (mean.low, mean.high))
     return Estimate(value, low, high)
+
+
+def within(of: Estimate, by: str) -> Estimate:
+    """Return an interval that ends where a score does: losses at 0, others at 1."""
+    return of._replace(low=max(of.low, 0.0)) if is_loss(by) else of._replace(high=min(of.high, 1.0))
 
 
 def _scores_of_runs(run: ComparedRun, part: str, by: str) -> NDArray[np.float64] | None:

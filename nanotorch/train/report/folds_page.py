@@ -20,7 +20,7 @@ from nanotorch.train.record.checkpoint import CheckpointError
 from nanotorch.train.record.records import HeldOut, RecordError, SeveralSummary, read_json
 from nanotorch.train.report import figures
 from nanotorch.train.report.chart import inline
-from nanotorch.train.report.comparison import ComparedRun, compare, read_run
+from nanotorch.train.report.comparison import ComparedRun, compare, read_run, within
 from nanotorch.train.report.comparison_page import page
 from nanotorch.train.report.markup import Html, figure, figures_beside, fill, measured, scrolling, table
 from nanotorch.train.report.sections import rows
@@ -54,7 +54,7 @@ def write(root: Path, parts: Mapping[str, Table] | None = None) -> list[Path]:
     scores = np.array([each[judged][found.by] for each in summary["runs"].values()])
     around = ""
     if np.isfinite(scores).all() and runs[0].rows.get(judged):
-        interval = judgement.over_runs(scores, runs[0].rows[judged] / runs[0].rows["train"])
+        interval = within(judgement.over_runs(scores, runs[0].rows[judged] / runs[0].rows["train"]), found.by)
         around = f" (95% interval {number(interval.low)} to {number(interval.high)})"
     of = f"{judged} {label(found.by)} {number(mean[found.by])} on average{around}, with a spread of"
     of += f" {number(spread[found.by])}"
