@@ -110,6 +110,9 @@ def test_imbalance(tmp_path: Path) -> None:
     stated = one(found(tmp_path, table, "train.monitor=accuracy"), "class imbalance")
     assert stated.change == "loss.class_weight=balanced  train.monitor=balanced_accuracy"
     assert "class imbalance" in found(tmp_path, table, *finding.change.split()).passed
+    for monitor in ("recall_macro", "roc_auc_ovr"):
+        told = one(found(tmp_path, table, f"train.monitor={monitor}"), "class imbalance")
+        assert told.change == "loss.class_weight=balanced"
 
 
 def test_all_lines_together_can_be_pasted(tmp_path: Path) -> None:

@@ -120,6 +120,16 @@ def test_scores_are_those_of_scikit_learns_scorer_of_that_name(name: str) -> Non
         assert sklearn_scores.score(name, task, outputs, targets) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("task", sklearn_scores.CLASSES)
+def test_scores_that_count_rows_are_those_that_the_largest_class_alone_makes_high(task: str) -> None:
+    """18 of 20 rows are of one class, and the model says it always; of two classes the rare one is the positive one."""
+    names = [name for name in METRICS if task in METRICS.entry(name).facts["tasks"]]
+    targets = np.array([0] * 18 + [1, 1 if task == "binary" else 2])
+    outputs = np.full((20, 1), -2.0) if task == "binary" else np.tile([2.0, 0.0, -1.0], (20, 1))
+    high = {name for name in names if sklearn_scores.score(name, task, outputs, targets) > 0.8}
+    assert high == {name for name in names if sklearn_scores.counts_rows(name)} >= {"accuracy", "f1_weighted"}
+
+
 def test_named_scores_are_in_every_record_and_table_in_original_units(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

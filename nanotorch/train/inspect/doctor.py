@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 import nanotorch as torch
 from nanotorch import nn
-from nanotorch.registry import DATASETS
+from nanotorch.registry import DATASETS, METRICS
 from nanotorch.train.config.loading import batch_size_of, epochs_of
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data.data_findings import CHECKS
@@ -33,6 +33,8 @@ from nanotorch.train.fit.prepare import Data
 from nanotorch.train.fit.random_numbers import borrowed_generator
 from nanotorch.train.fit.training import Training
 from nanotorch.train.inspect.trial_steps import losses_of, trial
+from nanotorch.train.score.meter import main_metric
+from nanotorch.train.score.sklearn_scores import counts_rows
 from nanotorch.train.terminal.blas_threads import blas_threads
 from nanotorch.train.terminal.text_report import listed
 from nanotorch.utils.data import DataLoader
@@ -235,17 +237,9 @@ def _imbalance(config: Config, data: Data) -> Iterator[Finding]:
     if not is_uneven(counts):
         return
     weighed = config.loss.class_weight or config.loss.arguments.get("weight") or config.loss.arguments.get("pos_weight")
-    by_class = config.train.monitor in (
-        "loss",
-        "balanced_accuracy",
-        "f1",
-        "f1_macro",
-        "roc_auc",
-        "average_precision",
-        "matthews_corrcoef",
-    )
+    monitor = main_metric(train.task) if config.train.monitor == "auto" else config.train.monitor
     lines = {} if weighed else {"loss.class_weight": "balanced"}
-    lines |= {} if by_class else {"train.monitor": "balanced_accuracy"}
+    lines |= {"train.monitor": "balanced_accuracy"} if monitor in METRICS and counts_rows(monitor) else {}
     if lines:
         share = counts[most] / len(train)
         yield Finding(

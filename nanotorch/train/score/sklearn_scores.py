@@ -26,6 +26,11 @@ def takes_labels(name: str) -> bool:
     return bool(METRICS.entry(name).facts["takes"] == "labels")
 
 
+def counts_rows(name: str) -> bool:
+    """Return whether a class counts as much as it has rows, so that always saying the largest scores high."""
+    return bool(METRICS.entry(name).facts["by_rows"])
+
+
 def too_large(name: str, rows: int, classes: int) -> str | None:
     """Return why this score is not computed for so many rows and classes; None if it is."""
     if not takes_labels(name) and rows * classes > MOST_NUMBERS:
@@ -65,6 +70,7 @@ def _register(
     takes: str = "labels",
     sign: int = 1,
     square: bool = False,
+    by_rows: bool = False,
     **options: Any,
 ) -> None:
     def compute(truth: Any, predicted: Any, weights: Any = None) -> float:
@@ -80,7 +86,7 @@ def _register(
 
     words = ", ".join(f"{key}={value!r}" for key, value in options.items())
     compute.__doc__ = f"{'-' if sign < 0 else ''}sklearn.metrics.{function}({words})."
-    METRICS.register(name, tasks=tuple(tasks), takes=takes, square=square)(compute)
+    METRICS.register(name, tasks=tuple(tasks), takes=takes, square=square, by_rows=by_rows)(compute)
 
 
 for _name in ("f1", "precision", "recall", "jaccard"):
@@ -89,15 +95,15 @@ for _name in ("f1", "precision", "recall", "jaccard"):
     _quiet: dict[str, Any] = {"zero_division": 0.0}
     _register(_name, _function, ("binary",), **_quiet)
     for _average in ("macro", "micro", "weighted"):
-        _register(f"{_name}_{_average}", _function, CLASSES, average=_average, **_quiet)
-_register("accuracy", "accuracy_score", CLASSES)
+        _register(f"{_name}_{_average}", _function, CLASSES, by_rows=_average != "macro", average=_average, **_quiet)
+_register("accuracy", "accuracy_score", CLASSES, by_rows=True)
 _register("balanced_accuracy", "balanced_accuracy_score", CLASSES, square=True)
 _register("matthews_corrcoef", "matthews_corrcoef", CLASSES, square=True)
 _register("roc_auc", "roc_auc_score", ("binary",), "probabilities")
 _register("average_precision", "average_precision_score", ("binary",), "probabilities")
 _register("neg_brier_score", "brier_score_loss", ("binary",), "probabilities", -1)
 _register("neg_log_loss", "log_loss", CLASSES, "probabilities", -1)
-_register("top_k_accuracy", "top_k_accuracy_score", ("multiclass",), "probabilities")
+_register("top_k_accuracy", "top_k_accuracy_score", ("multiclass",), "probabilities", by_rows=True)
 for _multi in ("ovr", "ovo"):
     _register(f"roc_auc_{_multi}", "roc_auc_score", ("multiclass",), "probabilities", multi_class=_multi)
     _register(
