@@ -31,9 +31,8 @@ from nanotorch.train.data.formats import arrow_csv
 from nanotorch.train.data.formats.arrow_csv import NotPlainError, arrow_blocks, arrow_numbers, arrow_texts
 from nanotorch.train.data.formats.spreadsheet import SHEETS, sheet_rows
 from nanotorch.train.data.formats.unpacked import opened
-from nanotorch.train.data.table import TableError, shown
+from nanotorch.train.data.table import TableError, quoted, shown
 from nanotorch.train.data.text_format import TextFormat
-from nanotorch.train.terminal.text_report import listed
 
 SEPARATORS = {",": "','", ";": "';'", "\t": "a tab", "|": "'|'"}
 MOST_COLUMNS = 10_000
@@ -160,7 +159,7 @@ def known_column(name: str, known: Collection[str], source: str, key: str) -> No
     """Refuse a name that is not one of the columns, and say which was probably meant."""
     if name not in known:
         near = closest(name, known)
-        hint = f"did you mean {shown(near)}?" if near else f"its columns are {listed(list(map(shown, known)), 20)}"
+        hint = f"did you mean {shown(near)}?" if near else f"its columns are {quoted(known, 20)}"
         raise TableError(f"{source} has no column {shown(name)}, which data.{key} names ({hint})", "data", key)
 
 
@@ -337,7 +336,7 @@ class CSVFile:
         twice = [name for name, numbers in places.items() if name and len(numbers) > 1]
         if twice:
             first, second = places[twice[0]][:2]
-            more = f"; so have others the names {listed(list(map(shown, twice[1:])), NAMED)}" if twice[1:] else ""
+            more = f"; so have others the names {quoted(twice[1:], NAMED)}" if twice[1:] else ""
             raise TableError(
                 f"{self.top}: two columns, {first} and {second}, have the name {shown(twice[0])}; rename one{more}"
             )

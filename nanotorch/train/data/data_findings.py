@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nanotorch.train.data.table import FloatArray, Table, shown
+from nanotorch.train.data.table import FloatArray, Table, quoted_columns, shown, spread_rows
 from nanotorch.train.terminal.text_report import counted, listed
 
 MOST_ROWS = 20_000  # of a part that are looked at where every one would take too long
@@ -23,7 +23,6 @@ FIRST_LOOK = 2000  # rows, enough to pass over a column
 MOST_VALUES = 2_000_000  # of the first look
 ROWS_AT_ONCE = 4096
 FEWEST = 20  # rows that say something
-NAMED = 4  # columns in one sentence
 MOST_COLUMNS = 1000  # that are tried alone
 LEAST_VARYING = 5  # rows of other values than most, below which columns are alike by chance
 ALIKE = 1 - 1e-6  # correlation of columns that say the same, but for rounding
@@ -109,7 +108,7 @@ def _looked_at(table: Table) -> slice | NDArray[np.int64]:
 
 def _at(rows: int, most: int) -> slice | NDArray[np.int64]:
     """Return where so many of the rows are, from all over them."""
-    return slice(None) if rows <= most else np.unique(np.linspace(0, rows - 1, most).astype(np.int64))
+    return slice(None) if rows <= most else spread_rows(rows, most)
 
 
 def _changes(ordered: FloatArray) -> NDArray[np.bool_]:
@@ -131,7 +130,7 @@ def _constant(looked: _Looked) -> Iterator[Oddity]:
         has, it = ("has", "it") if len(names) == 1 else ("have", "them")
         yield Oddity(
             "constant columns",
-            f"{_listed(names)} {has} one value in all rows for training",
+            f"{quoted_columns(names)} {has} one value in all rows for training",
             f"a model learns nothing from {it}, and what another value would do is left to chance",
             tuple(names),
         )
@@ -143,7 +142,7 @@ def _lacking(looked: _Looked) -> Iterator[Oddity]:
     if names:
         yield Oddity(
             "columns without most values",
-            f"{_listed(names)} {'lacks' if len(names) == 1 else 'lack'} a value in more than half of the rows",
+            f"{quoted_columns(names)} {'lacks' if len(names) == 1 else 'lack'} a value in more than half of the rows",
             "most of what a model sees there was filled in",
             tuple(names),
         )
@@ -173,7 +172,7 @@ def _copies(looked: _Looked) -> Iterator[Oddity]:
         told = [f"{shown(name)} says what {shown(other)} says" for name, other in pairs.items()]
         yield Oddity(
             "duplicated columns",
-            f"column {listed(told, NAMED)}",
+            f"column {listed(told, 5)}",
             "a copy adds weights and nothing to learn from; it hides which column matters",
             tuple(pairs),
         )
@@ -215,7 +214,7 @@ def _row_numbers(looked: _Looked) -> Iterator[Oddity]:
     if names:
         yield Oddity(
             "row numbers among the columns",
-            f"{_listed(names)} {'has' if len(names) == 1 else 'have'} another whole number in (nearly) every row",
+            f"{quoted_columns(names)} {'has' if len(names) == 1 else 'have'} another whole number in nearly every row",
             "a number of a row says where it stood in a file, and means nothing for a new one",
             tuple(names),
         )
@@ -228,7 +227,7 @@ def _names(looked: _Looked) -> Iterator[Oddity]:
     if names and len(looked.rows) > FEWEST:
         yield Oddity(
             "names among the columns",
-            f"{_listed(names)} {'has' if len(names) == 1 else 'have'} another text in most rows",
+            f"{quoted_columns(names)} {'has' if len(names) == 1 else 'have'} another text in most rows",
             "a name says nothing about a new row, and a model can learn the training rows by it",
             tuple(names),
         )
@@ -313,7 +312,7 @@ def _leaks(looked: _Looked) -> Iterator[Oddity]:
         told = " and ".join(dict.fromkeys(what for _, what in found))
         yield Oddity(
             "columns that give the target away",
-            f"{_listed([*names])} alone {'says' if len(names) == 1 else 'say'} {told} of (nearly) every row",
+            f"{quoted_columns([*names])} alone {'says' if len(names) == 1 else 'say'} {told} of (nearly) every row",
             "is it known when a prediction is asked for? A column made from the target, or after it, is not",
             names,
         )
@@ -373,7 +372,3 @@ CHECKS = {
     "rows that contradict each other": _contradictions,
     "columns that give the target away": _leaks,
 }
-
-
-def _listed(names: list[str]) -> str:
-    return f"column{'' if len(names) == 1 else 's'} {listed(list(map(shown, names)), NAMED)}"

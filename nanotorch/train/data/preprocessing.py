@@ -37,10 +37,8 @@ from nanotorch.train.data.columns.raw_cells import as_numbers, as_texts, without
 from nanotorch.train.data.data_notices import Noticed
 from nanotorch.train.data.disk_rows import DiskRows
 from nanotorch.train.data.standardizer import How, QuantileScaler, Standardizer, fit_scaler, scaler_from_state
-from nanotorch.train.data.table import DataError, FloatArray, Mistakes, Rare, Table, Task, shown
-from nanotorch.train.terminal.text_report import listed
+from nanotorch.train.data.table import DataError, FloatArray, Mistakes, Rare, Table, Task, quoted, quoted_columns, shown
 
-LISTED = 5  # columns or values in one notice
 MOST_ONE_HOT = 100  # categories of a column, where the config states no other number
 Encoding = Literal["one_hot", "embedding"]
 
@@ -287,16 +285,13 @@ class Preprocessing:
         absent = [name for name in self.column_names if name not in columns]
         source = getattr(columns, "source", "the table")
         if absent:
-            known = listed([repr(str(name)) for name in columns], 20)
-            raise DataError(
-                f"{source} lacks {'column' if len(absent) == 1 else 'columns'} {_listed(absent)} that the model"
-                f" was trained on; it has {known}"
-            )
+            known = quoted(columns, 20)
+            raise DataError(f"{source} lacks {quoted_columns(absent)} that the model was trained on; it has {known}")
         notices = []
         further = [str(name) for name in columns if name not in self.column_names]
         if further:
             are = "column is" if len(further) == 1 else "columns are"
-            notices.append(f"{len(further)} further {are} not used: {_listed(further)}")
+            notices.append(f"{len(further)} further {are} not used: {quoted(further)}")
         noticed = Noticed()
         features = self.encode_piece(columns, noticed)
         return features, [*notices, *noticed.sentences()]
@@ -415,10 +410,6 @@ def _holds_truths(column: FloatArray) -> bool:
     """Return whether a column has no other values than 0 and 1."""
     first = column[:100]
     return bool(np.isin(first[~np.isnan(first)], (0, 1)).all() and np.isin(column[~np.isnan(column)], (0, 1)).all())
-
-
-def _listed(names: Sequence[str]) -> str:
-    return listed(list(map(shown, names)), LISTED)
 
 
 def _place(where: Callable[[int], str], name: str, row: int) -> str:

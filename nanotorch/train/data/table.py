@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotorch.train.data.disk_rows import DiskRows
-from nanotorch.train.terminal.text_report import MOST_PROBLEMS
+from nanotorch.train.terminal.text_report import MOST_PROBLEMS, listed
 
 Task = Literal["binary", "multiclass", "regression"]
 FloatArray = NDArray[np.float64]
@@ -74,6 +74,29 @@ def shown(text: object) -> str:
     """Return a cell or a name for a message, in quotes, and cut where it is long."""
     written = str(text)
     return repr(written if len(written) <= 40 else written[:37] + "...")
+
+
+def quoted(names: Iterable[object], most: int = 5) -> str:
+    """Return the first names for a message, each as it is `shown`, and how many more there are.
+
+    >>> quoted(["age", "sex", "zip"], 2)
+    "'age', 'sex' and 1 more"
+    """
+    return listed(list(map(shown, names)), most)
+
+
+def quoted_columns(names: Sequence[object], most: int = 5) -> str:
+    """Return the same of columns, with that word before them."""
+    return f"column{'' if len(names) == 1 else 's'} {quoted(names, most)}"
+
+
+def spread_rows(rows: int, most: int) -> NDArray[np.int64]:
+    """Return the numbers of all rows, or of so many that lie at equal distances where there are more.
+
+    >>> spread_rows(9, 3)
+    array([0, 4, 8])
+    """
+    return np.linspace(0, rows - 1, min(rows, most)).astype(np.int64)
 
 
 def one_line(error: object) -> str:

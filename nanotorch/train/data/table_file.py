@@ -27,10 +27,9 @@ from nanotorch.train.data.columns.notation import Notation, is_missing, only_or_
 from nanotorch.train.data.csv_file import Columns, joined, known_column, read_csv
 from nanotorch.train.data.data_findings import FEWEST
 from nanotorch.train.data.division.from_file import Said
-from nanotorch.train.data.table import FloatArray, Mistakes, Table, TableError, one_line, shown
+from nanotorch.train.data.table import FloatArray, Mistakes, Table, TableError, one_line, quoted, shown
 from nanotorch.train.data.targets import Targets, are_classes, class_targets, constant
 from nanotorch.train.data.text_format import TextFormat, cell_separator, text_encoding
-from nanotorch.train.terminal.text_report import listed
 from nanotorch.utils import files
 
 PARQUET, ARRAYS = (".parquet", ".pq"), (".npy", ".npz")  # endings of names
@@ -183,9 +182,9 @@ def _read_all(
                     error.path = ("data", key)
                 raise
             first = pieces.get("file", pieces[key])
-            absent = [shown(name) for name in first if name not in pieces[key]]
+            absent = [name for name in first if name not in pieces[key]]
             if absent:
-                raise TableError(f"{path} lacks columns that {file} has: {listed(absent, 5)}", "data", key)
+                raise TableError(f"{path} lacks columns that {file} has: {quoted(absent)}", "data", key)
     mistakes.tell()
     first = pieces.pop("file")
     if not pieces:
@@ -195,11 +194,9 @@ def _read_all(
     for key, piece in every.items():  # a text in one file makes texts of the column in all
         if any(piece[name].dtype != object for name in texts):
             every[key] = read_columns(paths[key], [*as_text, *texts], leave_out, form).only(first)
-    further = {paths[key]: [shown(name) for name in piece if name not in first] for key, piece in pieces.items()}
+    further = {paths[key]: [name for name in piece if name not in first] for key, piece in pieces.items()}
     notes = [
-        f"{path} has columns that {file} lacks, not used: {listed(names, 5)}"
-        for path, names in further.items()
-        if names
+        f"{path} has columns that {file} lacks, not used: {quoted(names)}" for path, names in further.items() if names
     ]
     whole = joined(list(every.values()))
     return replace(whole, notices=(*whole.notices, *notes))

@@ -23,8 +23,8 @@ from nanotorch import nn
 from nanotorch.registry import DATASETS, METRICS
 from nanotorch.train.config.loading import batch_size_of, epochs_of
 from nanotorch.train.config.sections import Config
-from nanotorch.train.data.data_findings import CHECKS
-from nanotorch.train.data.table import Table
+from nanotorch.train.data.data_findings import CHECKS, MOST_ROWS
+from nanotorch.train.data.table import Table, quoted_columns, spread_rows
 from nanotorch.train.fit.build import Setup, key_of_rate, rate_of, steps_per_epoch
 from nanotorch.train.fit.decided import is_uneven, settled_data
 from nanotorch.train.fit.loop import DivergedError
@@ -36,16 +36,14 @@ from nanotorch.train.inspect.trial_steps import losses_of, trial
 from nanotorch.train.score.meter import main_metric
 from nanotorch.train.score.sklearn_scores import counts_rows
 from nanotorch.train.terminal.blas_threads import blas_threads
-from nanotorch.train.terminal.text_report import listed
 from nanotorch.utils.data import DataLoader
 
 STEPS = 40  # of the trial
-MOST_ROWS = 20_000  # of a part that are looked at
-ROWS, COLUMNS = 5000, 300  # looked at where every one would take too long
+ROWS = 5000  # in which units are looked at
 WIDTH = 80
 RATES = ("optimizer.lr", "scheduler.max_lr")
 FAR = 40.0  # standard deviations
-NAMED = 4  # columns, layers ... named in one sentence
+NAMED = 4  # layers ... named in one sentence
 
 ZERO_BELOW = (nn.ReLU, nn.ReLU6)
 BOUNDED: dict[type[nn.Module], tuple[float, float]] = {  # the ends between which outputs lie
@@ -225,7 +223,7 @@ def _some(table: Table) -> Table:
     """Return the table, or of a large one rows from all over it; in memory."""
     if len(table) <= MOST_ROWS and isinstance(table.features, np.ndarray):
         return table
-    return table.rows(np.unique(np.linspace(0, len(table) - 1, MOST_ROWS).astype(np.int64)))
+    return table.rows(spread_rows(len(table), MOST_ROWS))
 
 
 def _imbalance(config: Config, data: Data) -> Iterator[Finding]:
@@ -284,8 +282,8 @@ def _scales(config: Config, data: Data, inputs: dict[str, NDArray[np.float64]]) 
         worst = far[np.argsort(-largest[far])].tolist()
         yield Finding(
             "scales and outliers",
-            f"{_listed([names[index] for index in worst], 'column')} holds values up to {largest[worst[0]]:.0f}"
-            " standard deviations from the mean",
+            f"{quoted_columns([names[index] for index in worst])} hold{'s' if len(worst) == 1 else ''} values up to"
+            f" {largest[worst[0]]:.0f} standard deviations from the mean",
             "a single row then makes steps that undo those of many others, up to overflow and NaN",
             _clipped(config),
             "" if _clipped(config) else f"look at the largest values of {names[worst[0]]!r}",
@@ -498,10 +496,6 @@ def _clipped(config: Config) -> dict[str, str]:
 
 
 # ------------------------------------------------------------ words
-
-
-def _listed(names: list[str], what: str) -> str:
-    return f"{what if len(names) == 1 else what + 's'} {listed(list(map(repr, names)), NAMED)}"
 
 
 def _overrides(lines: Mapping[str, str]) -> list[str]:

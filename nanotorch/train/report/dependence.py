@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nanotorch.train.data.table import spread_rows
 from nanotorch.train.report.run_summary import Findings
 from nanotorch.train.report.verdict import places
 from nanotorch.train.score import classification
@@ -53,7 +54,7 @@ def shown(found: Findings) -> list[int]:
 def dependences(found: Findings, worths: Sequence[Worth]) -> list[Dependence]:
     """Return how the answers change with the columns that are worth most."""
     part, chosen, stand = found.parts[found.judged], shown(found), places(found.preprocessing)
-    some = part.rows(np.unique(np.linspace(0, len(part) - 1, MOST_ROWS).astype(np.int64)))
+    some = part.rows(spread_rows(len(part), MOST_ROWS))
     features, told = found.preprocessing.features(some), []
     for worth in worths[:MOST_COLUMNS]:
         codes, values = _values(found, worth.name)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nanotorch.train.data.table import spread_rows
 from nanotorch.train.report.chart import SERIES, Chart, Dots, Line
 from nanotorch.train.report.markup import Html
 from nanotorch.train.score.judgement import rmse
@@ -76,7 +77,7 @@ def learning_curve(history: Sequence[Record], judged: str, summary: Record) -> t
 
 def predicted_versus_true(true: NDArray[Any], guessed: NDArray[Any], target: str) -> Chart:
     """Return what the model says of each row against what is so; a good model stays on the diagonal."""
-    chosen = np.unique(np.linspace(0, len(true) - 1, min(len(true), MOST_POINTS)).astype(np.int64))
+    chosen = spread_rows(len(true), MOST_POINTS)
     low, high = (float(bound(np.concatenate([true, guessed]))) for bound in (np.min, np.max))
     room = 0.04 * ((high - low) or abs(high) or 1.0)
     low, high = low - room, high + room
@@ -102,7 +103,7 @@ def predicted_versus_true(true: NDArray[Any], guessed: NDArray[Any], target: str
 
 def residuals(true: NDArray[Any], guessed: NDArray[Any], target: str) -> Chart:
     """Return how far each prediction is off, over what was predicted."""
-    chosen = np.unique(np.linspace(0, len(true) - 1, min(len(true), MOST_POINTS)).astype(np.int64))
+    chosen = spread_rows(len(true), MOST_POINTS)
     at, off = guessed[chosen].tolist(), (true - guessed)[chosen].tolist()
     return Chart(
         f"true minus predicted {short(target, 20)}",

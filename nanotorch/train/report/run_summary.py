@@ -17,7 +17,7 @@ from nanotorch.train.config.loading import batch_size_of, resolved
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data.data_findings import Oddity
 from nanotorch.train.data.preprocessing import Preprocessing
-from nanotorch.train.data.table import Table
+from nanotorch.train.data.table import Table, spread_rows
 from nanotorch.train.fit.loop import rows_at_once
 from nanotorch.train.fit.part_on_device import Part
 from nanotorch.train.fit.prepare import Data
@@ -166,7 +166,7 @@ class Findings:
         """Return what `held_out.json` says, for intervals of new rows, and for the page of folds."""
         plain: dict[str, Any] = {"held_out": self.held_out.T.tolist()}
         if self.is_regression:
-            some = np.unique(np.linspace(0, len(self.true) - 1, MOST_KEPT).astype(np.int64))
+            some = spread_rows(len(self.true), MOST_KEPT)
             varying = self.parts["validation"].targets.var(axis=0).tolist() if len(self.held_out) else None
             return plain | {
                 "variance": varying,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nanotorch.train.data.disk_rows import DiskRows
 from nanotorch.train.data.preprocessing import Preprocessing
-from nanotorch.train.data.table import Table
+from nanotorch.train.data.table import Table, spread_rows
 from nanotorch.train.report.run_summary import Findings
 from nanotorch.train.score import classification, judgement, linear
 from nanotorch.train.score.judgement import Estimate, Worth
@@ -155,7 +155,7 @@ def _linear_answers(found: Findings) -> NDArray[Any] | None:
     rows = min(len(train), MOST_VALUES // (inputs * outputs))
     if inputs > MOST_INPUTS or rows < min(len(train), 4 * inputs):
         return None
-    chosen = train.rows(np.linspace(0, len(train) - 1, rows).astype(np.int64))
+    chosen = train.rows(spread_rows(len(train), rows))
     learnt = preprocessing.features(chosen)
     model = linear.fit(learnt, chosen.targets, None if found.is_regression else outputs, chosen.weights)
     part, said = found.parts[found.judged], []
@@ -210,7 +210,7 @@ def column_worths(found: Findings) -> tuple[list[Worth], int]:
     rows = min(len(part), MOST_ROWS, affordable)
     if rows < min(len(part), 50) or isinstance(part.features, DiskRows):
         return [], 0
-    chosen = np.linspace(0, len(part) - 1, rows).astype(np.int64)
+    chosen = spread_rows(len(part), rows)
     some = part.rows(chosen)
     times = max(1, min(MOST_SHUFFLES, affordable // rows))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nanotorch.registry import LOSSES, closest
 from nanotorch.train.data.data_notices import Noticed
 from nanotorch.train.data.input_rows import RowFile, open_rows
-from nanotorch.train.data.table import FloatArray, TableError, shown
+from nanotorch.train.data.table import FloatArray, TableError, quoted, shown
 from nanotorch.train.score import conformal
 from nanotorch.train.score.classification import predicted, probabilities
 from nanotorch.train.score.spread import of_classes, of_numbers
@@ -187,7 +187,7 @@ def further_columns(run: LoadedRun, file: RowFile) -> list[str]:
         one = "column" if len(absent) == 1 else "columns"
         raise TableError(
             f"{file.source} lacks {len(absent)} {one} that the model was trained on:"
-            f" {listed([*hints, *absent[LISTED:]], LISTED)}; it has {_listed(file.names)}"
+            f" {listed([*hints, *absent[LISTED:]], LISTED)}; it has {quoted(file.names)}"
         )
     return further
 
@@ -199,11 +199,7 @@ def _notes(run: LoadedRun, further: Sequence[str]) -> Iterator[str]:
     rest = [name for name in further if name not in (*targets, *of_training)]
     if targets:
         yield (
-            f"the target {_listed(targets)} is in the file and is not looked at; python -m nanotorch.evaluate scores it"
+            f"the target {quoted(targets)} is in the file and is not looked at; python -m nanotorch.evaluate scores it"
         )
     if rest:
-        yield f"{len(rest)} {'column is' if len(rest) == 1 else 'columns are'} not used: {_listed(rest)}"
-
-
-def _listed(names: Collection[str]) -> str:
-    return listed(list(map(shown, names)), LISTED)
+        yield f"{len(rest)} {'column is' if len(rest) == 1 else 'columns are'} not used: {quoted(rest)}"

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from nanotorch.train.data.columns.notation import UNITS, Notation, split_unit, truth_of
 from nanotorch.train.data.csv_file import Columns
-from nanotorch.train.data.table import FloatArray, Mistakes, TableError, shown
-from nanotorch.train.terminal.text_report import listed
+from nanotorch.train.data.table import FloatArray, Mistakes, TableError, quoted, shown
 
 LISTED = 3  # texts in one message
 
@@ -145,7 +144,7 @@ def _said_of_categories(name: str, counts: Counter[str], like: Collection[str]) 
     present = counts.total()
     units = {text: parts[0] for text in counts if (parts := split_unit(text)) is not None and parts[0]}
     if like:
-        others = listed([shown(text) for text in counts if text not in like], LISTED)
+        others = quoted([text for text in counts if text not in like], LISTED)
         yield (
             f"column {shown(name)} holds categories, though {sum(counts[text] for text in like)} of {present} values"
             f" are numbers (others: {others}); data.categorical states that, data.numeric or data.missing_values the"
@@ -154,7 +153,7 @@ def _said_of_categories(name: str, counts: Counter[str], like: Collection[str]) 
     elif sum(counts[text] for text in units) * 2 > present and len(set(units.values())) <= LISTED:
         yield (
             f"column {shown(name)} holds categories, though most look like numbers with units"
-            f" ({listed(list(map(shown, units)), LISTED)}); data.categorical states that, and data.numeric reads"
+            f" ({quoted(units, LISTED)}); data.categorical states that, and data.numeric reads"
             " numbers that all have the same unit"
         )
 

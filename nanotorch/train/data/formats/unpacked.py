@@ -21,8 +21,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nanotorch.train.data.table import TableError, one_line
-from nanotorch.train.terminal.text_report import listed
+from nanotorch.train.data.table import TableError, one_line, quoted
 
 MOST_UNPACKED = 2**30  # bytes
 MOST_TIMES = 100
@@ -93,6 +92,6 @@ def _the_table(archive: zipfile.ZipFile, source: str) -> str:
     ]
     tables = [name for name in names if name.lower().endswith(TEXTS)] if len(names) > 1 else names
     if len(tables) != 1:
-        files = listed(list(map(repr, names)), 5)
+        files = quoted(names)
         raise TableError(f"{source}: a .zip has to hold one table, and this one has {len(names)} files: {files}")
     return tables[0]
