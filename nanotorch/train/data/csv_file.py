@@ -163,6 +163,14 @@ def known_column(name: str, known: Collection[str], source: str, key: str) -> No
         raise TableError(f"{source} has no column {shown(name)}, which data.{key} names ({hint})", "data", key)
 
 
+def refuse_missing(whole: Columns, name: str, rows: NDArray[np.int64], otherwise: str, key: str) -> None:
+    """Refuse a column that has no value in these rows, and say what to do otherwise."""
+    if len(rows):
+        more = f", as one of {len(rows)} rows" if len(rows) > 1 else ""
+        place = whole.where(int(rows[0]))
+        raise TableError(f"{place}: column {shown(name)} has no value{more}{otherwise}", "data", key)
+
+
 def read_csv(
     path: str | os.PathLike[str],
     form: TextFormat = TextFormat(),  # noqa: B008

@@ -66,7 +66,7 @@ def divided(
             parts[free[rows]] = number
     elif how.by == "group" and how.values is not None:
         _refuse_shared_groups(how, how.values)
-        generator = np.random.default_rng(np.random.SeedSequence([seed, 0x5EED]))
+        generator = _shuffler(seed)
         classes = np.zeros(len(free), np.int64) if table.task == "regression" else table.targets[free]
         groups = how.values[free].astype(np.int64)
         parts[free] = divided_by_groups(groups, classes, sizes, fold, generator, how.column)
@@ -105,7 +105,7 @@ def _at_random(
     table: Table, sizes: tuple[float, float], seed: int, fold: tuple[int, int] | None
 ) -> tuple[Numbers, Numbers, Numbers]:
     validation_size, test_size = sizes
-    generator = np.random.default_rng(np.random.SeedSequence([seed, 0x5EED]))
+    generator = _shuffler(seed)
     groups = _groups(table)
     by_class = [np.arange(len(table))]
     if table.task != "regression":
@@ -125,6 +125,11 @@ def _at_random(
             part.append(piece)
     first, second, third = map(np.concatenate, parts)
     return first, second, third
+
+
+def _shuffler(seed: int) -> np.random.Generator:
+    """Return the random numbers of the division, which are no part of those of training."""
+    return np.random.default_rng(np.random.SeedSequence([seed, 0x5EED]))
 
 
 def _refuse_shared_groups(how: Division, groups: FloatArray) -> None:

@@ -24,7 +24,7 @@ from nanotorch.train.data.columns.column_kinds import Kind, codes, kind_of
 from nanotorch.train.data.columns.dates import PARTS, Dates, columns_of, date_format, dates_of
 from nanotorch.train.data.columns.hashed_texts import WIDTH, hashed, hashed_columns, is_free_text
 from nanotorch.train.data.columns.notation import Notation, is_missing, only_or_more, text_of
-from nanotorch.train.data.csv_file import Columns, joined, known_column, read_csv
+from nanotorch.train.data.csv_file import Columns, joined, known_column, read_csv, refuse_missing
 from nanotorch.train.data.data_findings import FEWEST
 from nanotorch.train.data.division.from_file import Said
 from nanotorch.train.data.table import FloatArray, Mistakes, Table, TableError, one_line, quoted, shown
@@ -134,7 +134,9 @@ def table_file(
         mistakes = Mistakes()
         for name, values in zip(table.feature_names, features.T, strict=True):
             with mistakes.gathered():
-                _refuse_missing(whole, name, values, table.numbers)
+                places = np.flatnonzero(np.isnan(values))
+                rows = places if table.numbers is None else table.numbers[places]
+                refuse_missing(whole, name, rows, "; fill it in, or set data.missing to impute or drop_rows", "missing")
         mistakes.tell()
     if lacking.any() and missing == "drop_rows":
         if lacking.all():
@@ -145,19 +147,6 @@ def table_file(
         note = f"{int(lacking.sum())} of {len(table)} rows lack a value and are left out (data.missing: drop_rows)"
         table = replace(kept, notices=(*kept.notices, note))
     return table
-
-
-def _refuse_missing(whole: Columns, name: str, values: FloatArray, rows: NDArray[np.int64] | None) -> None:
-    lacking = np.flatnonzero(np.isnan(values))
-    if len(lacking):
-        row = int(lacking[0] if rows is None else rows[lacking[0]])
-        count = f", as one of {len(lacking)} rows" if len(lacking) > 1 else ""
-        raise TableError(
-            f"{whole.where(row)}: column {shown(name)} has no value{count}; fill it in, or set data.missing to impute"
-            " or drop_rows",
-            "data",
-            "missing",
-        )
 
 
 def _read_all(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nanotorch.train.data.columns.column_kinds import codes, kind_of
 from nanotorch.train.data.columns.dates import dates_of
-from nanotorch.train.data.csv_file import Columns, known_column
+from nanotorch.train.data.csv_file import Columns, known_column, refuse_missing
 from nanotorch.train.data.table import Division, FloatArray, Mistakes, TableError, shown
 
 WAYS = ("group", "time", "column")
@@ -120,15 +120,8 @@ def refuse_weights(weights: FloatArray, name: str, whole: Columns) -> None:
 
 
 def _refuse_missing(whole: Columns, name: str, lacking: NDArray[np.bool_], what: str) -> None:
-    rows = np.flatnonzero(lacking)
-    if len(rows):
-        more = f", as one of {len(rows)} rows" if len(rows) > 1 else ""
-        raise TableError(
-            f"{whole.where(int(rows[0]))}: column {shown(name)} has no value{more}, and data.split needs {what}; fill"
-            " it in, or leave the row out",
-            "data",
-            "split",
-        )
+    otherwise = f", and data.split needs {what}; fill it in, or leave the row out"
+    refuse_missing(whole, name, np.flatnonzero(lacking), otherwise, "split")
 
 
 def _groups(whole: Columns, name: str) -> FloatArray:
@@ -154,10 +147,12 @@ def _times(whole: Columns, name: str, date_format: str) -> tuple[FloatArray, boo
 def _parts(whole: Columns, name: str) -> NDArray[np.int8]:
     """Return the part that each row's cell names."""
     texts = [None if text is None else str(text).strip().lower() for text in whole[name].tolist()]
-    known = [text if text in SPELLINGS else None for text in texts]
+    unknown: dict[str | None, list[int]] = {}
+    for row, text in enumerate(texts):
+        if text not in SPELLINGS:
+            unknown.setdefault(text, []).append(row)
     mistakes = Mistakes()
-    for wrong in dict.fromkeys(text for text in texts if text not in SPELLINGS):
-        rows = [row for row, text in enumerate(texts) if text == wrong]
+    for wrong, rows in unknown.items():
         with mistakes.gathered():
             more = f", as one of {len(rows)} rows" if len(rows) > 1 else ""
             cell = "has no value" if wrong in (None, "nan") else f"is {shown(whole[name][rows[0]])}"
@@ -168,4 +163,4 @@ def _parts(whole: Columns, name: str) -> NDArray[np.int8]:
                 "split",
             )
     mistakes.tell()
-    return np.array([SPELLINGS[text] for text in known if text is not None], np.int8)
+    return np.array([SPELLINGS[str(text)] for text in texts], np.int8)
