@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 
 from nanotorch.train.config.loading import loads
-from nanotorch.train.data.csv_file import TableError
 from nanotorch.train.data.disk_dataset import RowsOnDisk
 from nanotorch.train.data.disk_rows import DiskRows
 from nanotorch.train.data.standardizer import Standardizer
-from nanotorch.train.data.table import DataError
+from nanotorch.train.data.table import DataError, TableError
 from nanotorch.train.data.table_file import table_file
 from nanotorch.train.fit.build import build
 from nanotorch.train.fit.prepare import prepare

@@ -17,8 +17,8 @@ from nanotorch.train.cli.export import main as export
 from nanotorch.train.cli.predict import main as predict
 from nanotorch.train.cli.train import main as train
 from nanotorch.train.data.array_file import read_arrays
-from nanotorch.train.data.csv_file import TableError
 from nanotorch.train.data.input_rows import open_rows
+from nanotorch.train.data.table import TableError
 from own_runs import NUMBERS, trained, write_table
 from trainer_process import TrainerProcess
 

@@ -25,10 +25,10 @@ from nanotorch.train.cli.train import main
 from nanotorch.train.config.loading import loads, resolved
 from nanotorch.train.config.strict_yaml import ConfigError
 from nanotorch.train.data import datasets
-from nanotorch.train.data.csv_file import TableError, read_csv
+from nanotorch.train.data.csv_file import read_csv
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.split import split
-from nanotorch.train.data.table import DataError, Table
+from nanotorch.train.data.table import DataError, Table, TableError
 from nanotorch.train.data.table_file import read_columns, table_file
 from nanotorch.train.data.text_format import TextFormat
 from nanotorch.train.fit.build import build

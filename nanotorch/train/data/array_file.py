@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotorch.registry import closest
+from nanotorch.train.data.columns.columns import known_column
 from nanotorch.train.data.columns.notation import PLAIN, text_of
-from nanotorch.train.data.csv_file import known_column
 from nanotorch.train.data.disk_rows import DiskRows
 from nanotorch.train.data.table import Table, TableError, one_line, shown
 from nanotorch.train.data.targets import Targets, are_classes, class_targets, constant

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from nanotorch.train.data.array_file import array_of_rows
-from nanotorch.train.data.csv_file import Columns, CSVFile
+from nanotorch.train.data.columns.columns import Columns
+from nanotorch.train.data.csv_file import CSVFile
 from nanotorch.train.data.table import TableError, shown
 from nanotorch.train.data.table_file import ARRAYS, PARQUET, existing, parquet_columns, parquet_file
 from nanotorch.train.data.text_format import TextFormat

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from nanotorch.registry import DATASETS, Checked, NonNegativeInt, PositiveInt, closest
 from nanotorch.train.data.array_file import read_arrays
 from nanotorch.train.data.columns.column_kinds import Kind, codes, kind_of
+from nanotorch.train.data.columns.columns import Columns, joined, known_column, refuse_missing
 from nanotorch.train.data.columns.dates import PARTS, Dates, columns_of, date_format, dates_of
 from nanotorch.train.data.columns.hashed_texts import WIDTH, hashed, hashed_columns, is_free_text
 from nanotorch.train.data.columns.notation import Notation, is_missing, only_or_more, text_of
-from nanotorch.train.data.csv_file import Columns, joined, known_column, read_csv, refuse_missing
+from nanotorch.train.data.csv_file import read_csv
 from nanotorch.train.data.data_findings import FEWEST
 from nanotorch.train.data.division.from_file import Said
 from nanotorch.train.data.table import FloatArray, Mistakes, Table, TableError, one_line, quoted, shown

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotorch.train.config.loading import batch_size_of
+from nanotorch.train.data.columns.columns import Columns
 from nanotorch.train.data.columns.notation import spellings
 from nanotorch.train.data.columns.raw_cells import as_numbers
-from nanotorch.train.data.csv_file import Columns
 from nanotorch.train.data.data_notices import Noticed
 from nanotorch.train.data.division.from_file import refuse_weights
 from nanotorch.train.data.input_rows import open_rows

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nanotorch.train.data.columns.columns import Columns
 from nanotorch.train.data.columns.notation import UNITS, Notation, split_unit, truth_of
-from nanotorch.train.data.csv_file import Columns
 from nanotorch.train.data.table import FloatArray, Mistakes, TableError, quoted, shown
 
 LISTED = 3  # texts in one message

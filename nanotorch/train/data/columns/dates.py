@@ -30,8 +30,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from nanotorch.train.data.columns.columns import Columns
 from nanotorch.train.data.columns.notation import is_missing
-from nanotorch.train.data.csv_file import Columns
 from nanotorch.train.data.table import DataError, FloatArray, TableError, shown
 
 Stamps = NDArray[np.datetime64]

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotorch.train.data.columns.column_kinds import codes, kind_of
+from nanotorch.train.data.columns.columns import Columns, known_column, refuse_missing
 from nanotorch.train.data.columns.dates import dates_of
-from nanotorch.train.data.csv_file import Columns, known_column, refuse_missing
 from nanotorch.train.data.table import Division, FloatArray, Mistakes, TableError, shown
 
 WAYS = ("group", "time", "column")
