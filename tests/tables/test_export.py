@@ -236,18 +236,23 @@ def fed(model: Any, table: list[dict[str, str]]) -> list[Any]:
     return found
 
 
+def predicted(run: Path, folder: Path) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """New rows in `rows.csv`, among them a text that was never seen and a value far away, and what predict says."""
+    table = write_table(folder / "rows.csv", rows=60, seed=2)
+    table[7]["city"] = "Ulm"
+    table[8]["age"] = "1e6"
+    write_rows(folder / "rows.csv", table)
+    assert predict([str(run), "--input", str(folder / "rows.csv"), "--output", str(folder / "out.csv")]) == 0
+    return table, read_rows(folder / "out.csv")
+
+
 @pytest.mark.slow
 def test_raw_rows_give_in_onnx_what_predict_gives(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(run), "--onnx", str(tmp_path / "model.onnx")]) == 0
     assert "model.onnx: own, epoch " in capsys.readouterr().out
-    table = write_table(tmp_path / "rows.csv", rows=60, seed=2)
-    table[7]["city"] = "Ulm"
-    table[8]["age"] = "1e6"
-    write_rows(tmp_path / "rows.csv", table)
-    assert predict([str(run), "--input", str(tmp_path / "rows.csv"), "--output", str(tmp_path / "out.csv")]) == 0
-    expected = read_rows(tmp_path / "out.csv")
+    table, expected = predicted(run, tmp_path)
     model = onnx.load(tmp_path / "model.onnx")
     onnx.checker.check_model(model, full_check=True)
     names = [one.name for one in model.graph.output]
@@ -282,12 +287,7 @@ def test_a_python_file_gives_what_predict_gives_with_numpy_alone(
     """As a program of its own, in a process that can import NumPy and nothing else from outside."""
     assert main([str(run), "--python", str(tmp_path / "model.py")]) == 0
     assert "it differs from predict by at most" in capsys.readouterr().out
-    table = write_table(tmp_path / "rows.csv", rows=60, seed=2)
-    table[7]["city"] = "Ulm"
-    table[8]["age"] = "1e6"
-    write_rows(tmp_path / "rows.csv", table)
-    assert predict([str(run), "--input", str(tmp_path / "rows.csv"), "--output", str(tmp_path / "out.csv")]) == 0
-    expected = read_rows(tmp_path / "out.csv")
+    _, expected = predicted(run, tmp_path)
     alone = "import runpy, sys; sys.modules |= dict.fromkeys(['nanotorch', 'scipy', 'sklearn', 'pandas', 'torch']);"
     alone += "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     command = [sys.executable, "-c", alone, str(tmp_path / "model.py"), str(tmp_path / "rows.csv")]

@@ -93,8 +93,7 @@ def range_test(config: Config) -> RangeTest:
         config, data = settled_data(config)
         seed = seed_of(config)
         sweeps = [_sweep(config.model_copy(update={"seed": (seed + k) % 2**32}), data) for k in range(SWEEPS)]
-    lost = [end for losses, end in sweeps if not losses]
-    if lost:
+    if not all(losses for losses, _ in sweeps):
         raise DivergedError(
             f"the loss is not finite at a learning rate of {LOWEST:g} already", "--doctor looks for causes"
         )
