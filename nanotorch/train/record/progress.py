@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from nanotorch.train.score.meter import is_loss
+from nanotorch.train.terminal.bar import can_show_bar, drawn_bar
 from nanotorch.train.terminal.standard_streams import past, printable
 from nanotorch.train.terminal.text_report import number
 
@@ -27,15 +28,10 @@ class Progress:
         self._draw: Callable[[], Any] | None = None  # until the first step: what is said before it stays above the bar
         self._told: dict[str, str] = {}
         self._best: tuple[float, int] | None = None
-        if bar and sys.stdout.isatty() and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
-            from tqdm import tqdm
-
-            # a pseudo-terminal without a window says that it has 0 columns or lines, and tqdm would show nothing
-            has_size = min(os.get_terminal_size(sys.stderr.fileno())) > 0
-            size = {"dynamic_ncols": True} if has_size else {"ncols": 80, "nrows": 24}
+        if bar and can_show_bar():
             form = "{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
             total = epochs * steps_per_epoch
-            self._draw = lambda: tqdm(total=total, initial=done, bar_format=form, file=past(sys.stderr), **size)
+            self._draw = lambda: drawn_bar(form, total, done)
             self._columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
 
     def __enter__(self) -> Self:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import Any, Self
 
 from nanotorch.train.fit.chunks import Chunk
 from nanotorch.train.run.open_run import Event, OpenRun
+from nanotorch.train.terminal.bar import can_show_bar, drawn_bar
 from nanotorch.train.terminal.standard_streams import past
 
 WIDE, NARROW = 76, 64  # columns of a terminal from which on there is room for the speed, and for words
@@ -34,14 +34,8 @@ class SeveralProgress:
         self.best: tuple[str, str] | None = None
         self._epochs, self._steps, self._started = 0, 0, time.monotonic()
         self._bar: Any = None
-        if bar and sys.stdout.isatty() and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
-            from tqdm import tqdm
-
-            # a pseudo-terminal without a window says that it has 0 columns or lines, and tqdm would show nothing
-            has_size = min(os.get_terminal_size(sys.stderr.fileno())) > 0
-            size = {"dynamic_ncols": True} if has_size else {"ncols": 80, "nrows": 24}
-            form = "{desc}{percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]"
-            self._bar = tqdm(total=1, bar_format=form, file=past(sys.stderr), **size)
+        if bar and can_show_bar():
+            self._bar = drawn_bar("{desc}{percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]", 1)
 
     def __enter__(self) -> Self:
         """Nothing is done yet."""
