@@ -22,7 +22,7 @@ from nanotorch.train.report import figures
 from nanotorch.train.report.chart import inline
 from nanotorch.train.report.comparison import ComparedRun, compare, read_run, within
 from nanotorch.train.report.comparison_page import page
-from nanotorch.train.report.markup import Html, figure, figures_beside, fill, measured, scrolling, table
+from nanotorch.train.report.markup import Html, commands, figure, figures_beside, fill, measured, table
 from nanotorch.train.report.sections import rows
 from nanotorch.train.report.sections.predictions import matrix
 from nanotorch.train.score import judgement
@@ -202,6 +202,4 @@ def _commands(root: Path) -> Iterator[Html]:
         ("scores of the mean on rows with the target", f"python -m nanotorch.evaluate {run} --input rows.csv"),
         ("the mean for other programs", f"python -m nanotorch.export {run} --python model.py"),
     ]
-    width = max(len(command) for _, command in lines)
-    text = "\n".join(f"{command:{width}}  # {what}" for what, command in lines)
-    yield scrolling("commands", fill("<pre>{text}</pre>", text=text))
+    yield commands(lines)

@@ -126,6 +126,13 @@ def scrolling(name: str, content: Html) -> Html:
     )
 
 
+def commands(lines: Sequence[tuple[str, str]]) -> Html:
+    """Return command lines to be copied, (what it is for, the command)."""
+    width = max(len(command) for _, command in lines)
+    text = "\n".join(f"{command:{width}}  # {what}" for what, command in lines)
+    return scrolling("commands", fill("<pre>{text}</pre>", text=text))
+
+
 def _title(value: Any) -> Html:
     """Return the whole text, where a narrow column may not show it."""
     return (

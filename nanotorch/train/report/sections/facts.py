@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nanotorch.summary import Summary
-from nanotorch.train.report.markup import Html, fill, scrolling, table
+from nanotorch.train.report.markup import Html, commands, fill, scrolling, table
 from nanotorch.train.report.run_summary import Findings
 from nanotorch.train.report.sections.pieces import Record
 from nanotorch.train.terminal.text_report import counted
@@ -58,9 +58,7 @@ def config(found: Findings, record: Record) -> Iterator[Html]:
         ),
         ("for other programs", f"python -m nanotorch.export {run} {export}"),
     ]
-    width = max(len(command) for _, command in lines)
-    text = "\n".join(f"{command:{width}}  # {what}" for what, command in lines)
-    yield scrolling("commands", fill("<pre>{text}</pre>", text=text))
+    yield commands(lines)
     if record.source is not None:
         text = fill("<pre>{text}</pre>", text=record.source.strip("\n"))
         yield scrolling("the config as it was given", text)
