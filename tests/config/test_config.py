@@ -457,6 +457,10 @@ def test_names_are_never_import_paths() -> None:
             "scheduler.total_steps: the schedule is over after 2 of 3 epochs",
         ),
         (
+            ["scheduler={name: OneCycleLR, max_lr: 0.1, epochs: 2, steps_per_epoch: 1}"],
+            "scheduler.total_steps: the schedule is over after 2 of 3 epochs",
+        ),
+        (
             ["data={name: make_classification, n_samples: 200, n_classes: 3}", "train.accumulate=4"],
             "train.accumulate: a step takes 32 x 4 = 128 rows, but only about 120 of 200 are for training",
         ),
@@ -481,6 +485,7 @@ def test_values_are_checked_against_each_other(overrides: list[str], expected: s
         ["scheduler={name: ReduceLROnPlateau}"],
         ["scheduler={name: OneCycleLR, max_lr: 0.1}"],
         ["scheduler={name: OneCycleLR, max_lr: 0.1, total_steps: 3}"],
+        ["scheduler={name: OneCycleLR, max_lr: 0.1, epochs: 1, steps_per_epoch: 3}"],
         ["scheduler={name: OneCycleLR, max_lr: 0.1, epochs: 3, steps_per_epoch: 34, interval: step}"],
         ["loss.weight=[1, 2, 1, 1, 1, 1, 1, 1, 1, 0.5]"],
     ],
