@@ -18,11 +18,12 @@ from nanotorch.capture.batches import Batches, Between
 from nanotorch.capture.conditions import Conditions
 from nanotorch.capture.effects import Draws, array_of, plain_numbers
 from nanotorch.capture.explanation import Explanation
-from nanotorch.capture.memory import Reachable, Watch, leaf_of
 from nanotorch.capture.numpy_code import CheckFailedError, NumpyCode
 from nanotorch.capture.page import Page
 from nanotorch.capture.passes import DRAWS, moved_view, simplify
 from nanotorch.capture.program import Program, View
+from nanotorch.capture.reach.reachable import Reachable, leaf_of
+from nanotorch.capture.reach.watch import Watch
 from nanotorch.capture.recorder import CaptureError, call_scalars
 from nanotorch.capture.recording import Recording
 from nanotorch.capture.table.machine import MACHINE, Interpreter

@@ -59,9 +59,10 @@ from nanotorch.capture.differentiable import Differentiable, Recorded, Through
 from nanotorch.capture.effects import Position
 from nanotorch.capture.explanation import Explanation
 from nanotorch.capture.many_steps import run
-from nanotorch.capture.memory import Reachable, Watch, spelling
 from nanotorch.capture.page import name_inputs
 from nanotorch.capture.program import CallNumber
+from nanotorch.capture.reach.reachable import Reachable, spelling
+from nanotorch.capture.reach.watch import Watch
 from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.recording import Build, OtherPlanError, Recording, replaced_within
 from nanotorch.capture.table.machine import MACHINE, installed

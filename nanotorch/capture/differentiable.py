@@ -30,11 +30,12 @@ from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
 from nanotorch.backend.numpy_backend import owner
 from nanotorch.capture.effects import Draws, Snapshot
 from nanotorch.capture.explanation import Explanation
-from nanotorch.capture.memory import Reachable, Watch
 from nanotorch.capture.numpy_code import NumpyCode
 from nanotorch.capture.page import Page
 from nanotorch.capture.passes import DRAWS, simplify
 from nanotorch.capture.program import Buffer, Program, Statement, View, steps
+from nanotorch.capture.reach.reachable import Reachable
+from nanotorch.capture.reach.watch import Watch
 from nanotorch.capture.recorder import CaptureError, call_scalars
 from nanotorch.capture.recording import Recording, taken_apart
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from nanotorch.autograd.graph.tensor import Tensor
-from nanotorch.capture.memory import Contents, Reachable
+from nanotorch.capture.reach.reachable import Reachable
+from nanotorch.capture.reach.watch import Contents
 from nanotorch.ops.create.random import Generator, default_generator, source
 from nanotorch.optim import Optimizer
 from nanotorch.optim.segment import Segment

@@ -16,9 +16,9 @@ from nanotorch.autograd.graph.node import next_sequence, nodes_below
 from nanotorch.autograd.graph.tensor import Tensor, from_array, gradient_edge
 from nanotorch.backend.numpy_backend import owner
 from nanotorch.capture.effects import Snapshot, version
-from nanotorch.capture.memory import MANY, Reachable, leaf_of
 from nanotorch.capture.numpy_code import CheckFailedError
 from nanotorch.capture.program import Buffer, View, layout, spread
+from nanotorch.capture.reach.reachable import MANY, Reachable, leaf_of
 from nanotorch.capture.recorder import CaptureError, Recorder, TracedArray
 from nanotorch.ops.create.random import Generator
 from nanotorch.optim import Optimizer

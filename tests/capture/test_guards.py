@@ -18,7 +18,7 @@ from nanotorch import nn
 from nanotorch.autograd.graph.interpreter import Interpreter, installed
 from nanotorch.backend.numpy_backend import owner
 from nanotorch.capture import recording
-from nanotorch.capture.memory import Reachable
+from nanotorch.capture.reach.reachable import Reachable
 from nanotorch.capture.recorder import Recorder
 from tests.support.captured_steps import Run, batch, differing, programs, state
 

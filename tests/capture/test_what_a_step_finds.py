@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 
 import nanotorch as torch
-from nanotorch.capture.memory import Reachable
+from nanotorch.capture.reach.reachable import Reachable
 from nanotorch.capture.recorder import CaptureError
 from tests.support.captured_steps import programs
 

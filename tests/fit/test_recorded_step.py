@@ -20,7 +20,7 @@ from nanotorch.autograd.graph.tensor import from_array
 from nanotorch.backend.numpy_backend import NUMPY, owner
 from nanotorch.backend.primitives import FACTS, OPERATORS, PLACEMENT, PRIMITIVES, Column, Namespace
 from nanotorch.capture.effects import Numbers
-from nanotorch.capture.memory import Reachable
+from nanotorch.capture.reach.reachable import Reachable
 from nanotorch.nn.utils import clip_grad_norm_, flatten_parameters
 from nanotorch.ops.create.counters import dropout_counters
 from nanotorch.train.fit.moving_average import MovingAverage

@@ -10,10 +10,11 @@ from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.backend.numpy_backend import owner
 from nanotorch.capture.captured import Captured, Gradients, entered_with, held
 from nanotorch.capture.effects import Draws, Numbers, array_of, version
-from nanotorch.capture.memory import Reachable, Watch, watched
 from nanotorch.capture.numpy_code import NumpyCode, same_bits
 from nanotorch.capture.passes import moved_view, simplify
 from nanotorch.capture.program import Buffer, HostNumber, View
+from nanotorch.capture.reach.reachable import Reachable
+from nanotorch.capture.reach.watch import Watch, watched
 from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.recording import Recording, taken_apart
 from nanotorch.capture.sweep.batching import Batched

@@ -13,9 +13,9 @@ from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.capture.compiled import Call, Compiled, Fallback, Key, agree, plans_of
 from nanotorch.capture.effects import array_of
 from nanotorch.capture.many_steps import batch_of, form_of
-from nanotorch.capture.memory import Reachable
 from nanotorch.capture.page import name_inputs
 from nanotorch.capture.program import CallNumber
+from nanotorch.capture.reach.reachable import Reachable
 from nanotorch.capture.recorder import CaptureError
 from nanotorch.capture.recording import Recording, taken_apart
 from nanotorch.capture.sweep.batched_step import BatchedStep, State, Walks

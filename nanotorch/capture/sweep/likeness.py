@@ -32,8 +32,8 @@ from nanotorch.autograd.graph.node import Node
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.backend.numpy_backend import owner
 from nanotorch.capture.effects import array_of
-from nanotorch.capture.memory import PLAIN, Reachable
 from nanotorch.capture.program import steps
+from nanotorch.capture.reach.reachable import PLAIN, Reachable
 from nanotorch.ops.create.random import Generator
 from nanotorch.optim import Optimizer
 from nanotorch.optim.segment import Segment

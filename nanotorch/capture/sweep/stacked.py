@@ -12,8 +12,8 @@ import numpy as np
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.backend.numpy_backend import owner
 from nanotorch.capture.effects import array_of
-from nanotorch.capture.memory import Reachable, leaf_of
 from nanotorch.capture.program import steps
+from nanotorch.capture.reach.reachable import Reachable, leaf_of
 from nanotorch.optim import Optimizer
 from nanotorch.optim.segment import Segment
 

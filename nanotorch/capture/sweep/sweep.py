@@ -35,8 +35,8 @@ from nanotorch.capture.batches import Between
 from nanotorch.capture.compiled import Fallback
 from nanotorch.capture.effects import array_of
 from nanotorch.capture.many_steps import planned, repeated
-from nanotorch.capture.memory import Reachable
 from nanotorch.capture.program import CallNumber
+from nanotorch.capture.reach.reachable import Reachable
 from nanotorch.capture.recording import Build, taken_apart
 from nanotorch.capture.sweep.group import Axes, Group, entries, groups
 from nanotorch.capture.sweep.likeness import alike, begun, difference, equal, signature

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,20 @@ from nanotorch.registry import closest
 from nanotorch.train.data.columns.notation import PLAIN, Notation
 from nanotorch.train.data.table import TableError, quoted, shown
 
-if TYPE_CHECKING:
-    from nanotorch.train.data.csv_file import CSVFile
-
 Column = NDArray[Any]
+
+
+class Lines(Protocol):
+    """A file that knows on which line a row stands, and reads a cell of it again."""
+
+    def line(self, row: int) -> int:
+        """Return the line of a row."""
+
+    def place(self, line: int) -> str:
+        """Return a line in words."""
+
+    def cell(self, row: int, name: str) -> str:
+        """Return a cell as it stands there."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +39,7 @@ class Columns(Mapping[str, Column]):
         source: the file, for messages.
         columns: the columns.
         notices: what was noticed and is no error.
-        lines: the CSV file's reader, which finds the line of a row; None where rows have no lines.
+        lines: what finds the line of a row; None where rows have no lines.
         first: the number of the first row in the file, where these are some rows of it.
         left_out: the columns of the file that were not read.
         kept: columns as they stand in the file, for whoever copies them: texts of CSV, an array of Arrow or of NumPy.
@@ -41,7 +51,7 @@ class Columns(Mapping[str, Column]):
     source: str
     columns: Mapping[str, Column]
     notices: tuple[str, ...] = ()
-    lines: CSVFile | None = field(default=None, repr=False)
+    lines: Lines | None = field(default=None, repr=False)
     first: int = 0
     left_out: tuple[str, ...] = ()
     kept: Mapping[str, Any] = field(default_factory=dict, repr=False)

@@ -3,8 +3,8 @@
 Note [What can be read]
 ~~~~~~~~~~~~~~~~~~~~~~~
 A program may go on with what it found only where a walk sees all that a step can find out. An object that consists of
-attributes and slots is read through them. One that holds more, in memory of C, is read where `memory.py` knows how, as
-a list; or it is no matter, where it cannot change (what C can hash by its value has to stay what it is), or is a
+attributes and slots is read through them. One that holds more, in memory of C, is read where `reachable.py` knows how,
+as a list; or it is no matter, where it cannot change (what C can hash by its value has to stay what it is), or is a
 function of C. All others, as an iterator, a weak reference or a thread's own values, are *unreadable*: a step that
 mentions one is refused. What only acts on the world, as a file, a log or a lock, is left out: it acts in the calls that
 run as ever.

@@ -19,7 +19,6 @@ from __future__ import annotations
 import array as arrays
 import builtins
 import contextvars
-import dis
 import enum
 import functools
 import operator
@@ -28,7 +27,6 @@ import sys
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import chain
-from operator import is_
 from types import (
     CellType,
     CodeType,
@@ -44,12 +42,11 @@ from typing import Any
 
 import numpy as np
 
-from nanotorch.autograd.graph.changes import changes, plain_changes
 from nanotorch.autograd.graph.errors import inside
 from nanotorch.autograd.graph.tensor import Tensor
 from nanotorch.backend.numpy_backend import owner
-from nanotorch.capture.conditions import Conditions
-from nanotorch.capture.kinds import (
+from nanotorch.capture.reach.code_names import SPELLING, imported, line_of_write, names_of, spelled, words_of
+from nanotorch.capture.reach.kinds import (
     LIBRARIES,
     OPAQUE,
     attributes_of,
@@ -64,10 +61,8 @@ from nanotorch.optim import Optimizer
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 MAKING = {"__init__", "__new__"}
-SPELLING = {"__str__", "__repr__", "__format__"}
 NOT_CALLED = MAKING | SPELLING | {"__del__", "__init_subclass__", "__set_name__"}
 """Methods that are not called by themselves in a step: those of objects that it makes, or spells, are by its code."""
-SPELLED_BY = {"str", "repr", "format", "ascii"}
 BY_ANY_NAME = {"getattr", "vars", "__dict__", "attrgetter", "asdict", "astuple", "fields"}
 """Where code mentions one of these, it may read attributes whose names it does not mention."""
 BY_TEXT = {"eval", "exec", "globals"}
@@ -75,10 +70,9 @@ BY_TEXT = {"eval", "exec", "globals"}
 PARTS_OF_OPTIMIZERS = {"defaults", "param_groups", "state", "_plans"}
 UNNAMED = {"self", "args", "keywords", "under", "default_factory", "func"}
 """What parts are called that have no name of their own."""
-FEW = 6
 MANY = 10_000
 """Containers with more entries are not read, and arrays told apart by their identity alone."""
-_END = object()
+MISSING = object()
 Parts = Iterable[tuple[str, Any]]
 
 
@@ -116,7 +110,7 @@ class Reachable:
         watch: what says whether all of it is as it was, once somebody has asked for that.
     """
 
-    watch: Watch | None = None
+    watch: object = None  # its `Watch`, once there is one
 
     def __init__(self, roots: Mapping[str, Any], words: Iterable[str] = ()) -> None:
         self.words = {*words}
@@ -273,12 +267,12 @@ class Reachable:
 
     def _getter(self, path: str, getter: Any) -> Parts:
         made = getter.__reduce__()[1:]
-        self.words.update(_spelled(made))
+        self.words.update(spelled(made))
         return (("args", made),)
 
     def _variable(self, path: str, variable: Any) -> Parts:
         self.fingerprint[path] = id(variable)
-        self.variables.append((variable, variable.get(_END)))
+        self.variables.append((variable, variable.get(MISSING)))
         return (("", variable.get(None)),)
 
     def _buffer(self, path: str, buffer: Any) -> Parts:
@@ -321,7 +315,7 @@ class Reachable:
         yield from self._chosen(attributes)
         if "__wrapped__" in attributes:
             yield "under", attributes["__wrapped__"]
-        self.words.update(_words(code))
+        self.words.update(words_of(code))
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             if cell == CellType():  # not assigned yet
                 self.fingerprint[f"{path}.{name} of none"] = CellType
@@ -329,8 +323,8 @@ class Reachable:
                 continue
             self.cells.append(cell)
             yield name, cell.cell_contents
-        yield from _imported(code, function.__globals__)
-        names = _names_of(code, "LOAD_GLOBAL", "LOAD_NAME")
+        yield from imported(code, function.__globals__)
+        names = names_of(code, "LOAD_GLOBAL", "LOAD_NAME")
         given = tuple([name for name in names if name in function.__globals__])
         if given:
             self.entries.append((function.__globals__, given))
@@ -501,14 +495,14 @@ class Reachable:
         mine, theirs = self.fingerprint, other.fingerprint
         if mine == theirs:
             return None
-        return next((path for path in (*mine, *theirs) if mine.get(path, _END) != theirs.get(path, _END)), None)
+        return next((path for path in (*mine, *theirs) if mine.get(path, MISSING) != theirs.get(path, MISSING)), None)
 
     def line_of(self, path: str) -> str:
         """Return where the code writes to what stands at a path, as far as that can be seen."""
         names = path.split(".")
         for name in reversed([n for n in names if not n.isdigit()]):
             for code in self.codes:
-                line = _line_of_write(code, name)
+                line = line_of_write(code, name)
                 if line:
                     return f"{code.co_filename.rpartition('/')[2]}:{line}"
         if not self.codes:
@@ -572,135 +566,6 @@ def _modes(wrapper: Any) -> list[Any]:
     return [(type(m.__self__), each) for m, each in zip(methods, settings, strict=True)]
 
 
-class Watch:
-    """Whether a function finds what it found in a walk, for a microsecond (Note [What a function can reach])."""
-
-    def __init__(self, reachable: Reachable) -> None:
-        conditions = Conditions()
-        for cell in reachable.cells:
-            conditions.add("{}.cell_contents is {}", cell, cell.cell_contents)
-        for entries, names in reachable.entries:
-            for name in names:
-                conditions.add("{}[{}] is {}", entries, name, entries[name])
-        for container in reachable.lists:
-            conditions.add(f"len({{}}) == {len(container)}", container)
-            if len(container) > MANY:
-                continue
-            if isinstance(container, set):
-                conditions.add("all(map({}, {}, {}))", is_, container, [*container])
-                continue
-            for key, value in container.items() if isinstance(container, dict) else enumerate(container):
-                conditions.add("{}[{}] is {}", container, key, value)
-        for mapping, keys in reachable.orders:  # not by equality: 1 is True
-            conditions.add("all(map({}, {}, {}))", is_, mapping, keys)
-        for array in reachable.arrays.values():
-            conditions.add("{}.tobytes() == {}", array, array.tobytes())
-        for holder, name in reachable.slots:
-            conditions.add(f"getattr({{}}, {name!r}, {{}}) is {{}}", holder, _END, getattr(holder, name, _END))
-        for function, *parts in reachable.functions:
-            conditions.add("{}.__code__ is {}", function, parts[0])
-            conditions.add("{}.__defaults__ is {} and {}.__kwdefaults__ is {}", function, parts[1], function, parts[2])
-        for entries, missing in reachable.absent:
-            for name in missing:
-                conditions.add(f"{name!r} not in {{}}", entries)
-        for value, kind, attributes in reachable.kinds:
-            conditions.add("type({}) is {}", value, kind)
-            if attributes and kind.__getattribute__ is object.__getattribute__:
-                conditions.add("{}.__dict__ is {}", value, attributes)
-        for attributes in reachable.sizes:
-            if len(attributes) <= FEW:
-                conditions.add("[*{}] == {}", attributes, [*attributes])
-            else:  # what comes comes last
-                last = next(reversed(attributes))
-                conditions.add(
-                    f"len({{}}) == {len(attributes)} and next(reversed({{}})) is {{}}", attributes, attributes, last
-                )
-        for cell in reachable.empty:
-            conditions.add("{} == {}", cell, CellType())
-        for kind, order in reachable.classes:
-            conditions.add("{}.__mro__ is {}", kind, order)
-        for variable, held in reachable.variables:
-            conditions.add("{}.get({}) is {}", variable, _END, held)
-        for buffer, content in reachable.buffers:
-            conditions.add(f"len({{}}) == {len(buffer)}", buffer)
-            if content:
-                conditions.add("bytes({}) == {}", buffer, content)
-        for tensor in reachable.tensors.values():
-            if id(tensor) not in reachable.states:
-                conditions.add("{}._requires_grad is {}", tensor, tensor._requires_grad)
-        self._hold = conditions.build()
-        self._take(reachable)
-
-    def _take(self, reachable: Reachable) -> None:
-        self._modules, self._kinds = [vars(module) for module, _ in reachable.modules], reachable.modules
-        self._attributes = [list(attributes.values()) for attributes in self._modules]
-        self._changes, self._plain_changes = changes[0], plain_changes[0]
-
-    def is_same(self) -> bool:
-        """Whether all is as it was; that it is not does not mean that the function is another one."""
-        untouched = plain_changes[0] == self._plain_changes or self._same_attributes()
-        return changes[0] == self._changes and untouched and self._hold()
-
-    def renewed(self, reachable: Reachable) -> Watch:
-        """Return what watches another walk that has found the same."""
-        if not self._hold():
-            return Watch(reachable)
-        self._take(reachable)
-        reachable.watch = self
-        return self
-
-    def _same_attributes(self) -> bool:
-        """Whether modules have the attributes that they had, though some were assigned to."""
-        count = plain_changes[0]
-        for module, known in zip(self._modules, self._attributes, strict=True):
-            if len(module) != len(known) or not all(map(is_, module.values(), known)):
-                return False
-        if any([type(module) is not kind for module, kind in self._kinds]):
-            return False
-        self._plain_changes = count
-        return True
-
-
-def watched(reachable: Reachable) -> Watch:
-    """Return what watches a walk: the same for all programs that were recorded after it."""
-    if reachable.watch is None or not reachable.watch.is_same():
-        reachable.watch = Watch(reachable)
-    return reachable.watch
-
-
-class Contents:
-    """What lay in cells, attributes and containers, to be put back there, but for those whose ids `without` has."""
-
-    def __init__(self, reachable: Reachable, without: Collection[int] = ()) -> None:
-        self._cells = [(cell, cell.cell_contents) for cell in reachable.cells]
-        self._entries = [
-            (into, {n: into[n] for n in names}) for into, names in reachable.entries if isinstance(into, dict)
-        ]
-        holders = [holder for holder in reachable.lists if len(holder) <= MANY and id(holder) not in without]
-        self._lists = [(holder, holder.copy()) for holder in holders]
-        self._lists += [(vars(module), vars(module).copy()) for module, _ in reachable.modules]
-        self._kinds = [(value, kind) for value, kind, _ in reachable.kinds] + reachable.modules
-        self._empty, self._buffers = reachable.empty, reachable.buffers
-
-    def restore(self) -> None:
-        """Put everything back."""
-        for cell, value in self._cells:
-            cell.cell_contents = value
-        for cell in self._empty:
-            del cell.cell_contents
-        for buffer, content in self._buffers:
-            if content and bytes(buffer) != content:
-                memoryview(buffer).cast("B")[:] = content
-        for into, values in self._entries:
-            into.update(values)
-        for holder, before in self._lists:
-            holder.clear()
-            (holder.extend if isinstance(holder, list | deque) else holder.update)(before)
-        for value, kind in self._kinds:
-            if type(value) is not kind:
-                value.__class__ = kind
-
-
 def leaf_of(tensor: Tensor) -> Any:
     """Return the node that takes in the gradients of a tensor, if there is one."""
     edge = tensor._leaf
@@ -714,31 +579,6 @@ def spelling(value: Any) -> tuple[Any, ...]:
     return type(value), repr(value) if isinstance(value, float | complex) else value
 
 
-@functools.cache
-def _words(code: CodeType) -> frozenset[str]:
-    """Return the names that a code object and those within it may read: of globals, attributes, and in strings."""
-    inner = [_words(part) for part in code.co_consts if isinstance(part, CodeType)]
-    spelled = _spelled([part for part in code.co_consts if isinstance(part, str)])
-    found = frozenset(code.co_names).union(spelled, *inner)
-    done = {instruction.opname for instruction in dis.get_instructions(code)}
-    if "MATCH_CLASS" in done:
-        found |= {"getattr"}
-    if "getenv" in found:
-        found |= {"environ"}
-    formats = any([isinstance(part, str) and "%" in part for part in code.co_consts])
-    if formats or any([each.startswith("FORMAT_") for each in done]) or not SPELLED_BY.isdisjoint(found):
-        found |= SPELLING
-    return found
-
-
-def _spelled(value: Any) -> set[str]:
-    """Return the names in texts, however these are nested."""
-    if isinstance(value, str):
-        return {name for name in value.split(".") if name.isidentifier()}
-    parts = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
-    return set().union(*map(_spelled, parts))
-
-
 def _is_called(name: str, value: Any) -> bool:
     """Whether Python calls what lies in a class under a name, though no code mentions that."""
     special = name.startswith("__") and name.endswith("__") and name not in NOT_CALLED
@@ -748,35 +588,3 @@ def _is_called(name: str, value: Any) -> bool:
 def _is_data(value: Any) -> bool:
     """Whether something in a module of a library is neither a module nor called."""
     return not isinstance(value, ModuleType) and not callable(value) and value is not sys.modules
-
-
-def _imported(code: CodeType, variables: Mapping[str, Any]) -> Parts:
-    """Give the modules that code imports, in its own scope and within."""
-    package = variables.get("__package__") or ""
-    for name in _names_of(code, "IMPORT_NAME"):
-        for full in (name, f"{package}.{name}".strip("."), f"{package.rpartition('.')[0]}.{name}".strip(".")):
-            if full in sys.modules:
-                yield f"import {full}", sys.modules[full]
-
-
-@functools.cache
-def _names_of(code: CodeType, *operations: str) -> tuple[str, ...]:
-    """Return the names to which code does one of some operations, in its own scope and within."""
-    found = {i.argval: None for i in dis.get_instructions(code) if i.opname in operations}
-    inner = [_names_of(part, *operations) for part in code.co_consts if isinstance(part, CodeType)]
-    return tuple(dict.fromkeys(chain(found, *inner)))
-
-
-def _line_of_write(code: CodeType, name: str) -> int | None:
-    """Return the line in which code writes to a variable or an attribute, or calls a method of it."""
-    line, read = code.co_firstlineno, None
-    for instruction in dis.get_instructions(code):
-        line = instruction.starts_line or line
-        if instruction.argval == name:
-            if instruction.opname.startswith("STORE_"):
-                return line
-            read = read or line
-    for part in code.co_consts:
-        if isinstance(part, CodeType):
-            read = _line_of_write(part, name) or read
-    return read

@@ -1,0 +1,1 @@
+"""What a function can reach, and whether it still finds there what it found."""
