@@ -438,10 +438,11 @@ def test_a_robust_scale_is_that_of_scikit_learn_clipped_smoothly() -> None:
 
 
 def test_a_robust_scale_of_columns_whose_quartiles_are_one() -> None:
-    values = np.array([[0.0, 7], [0, 7], [0, 7], [0, 7], [0, 7], [10, 7]])
+    values = np.array([[0.0, 7, -4], [0, 7, 0], [0, 7, 0], [0, 7, 0], [0, 7, 0], [10, 7, 0]])
     scaler = Standardizer.fit_robustly(values)
     np.testing.assert_allclose(scaler.transform(values)[:, 0], [0, 0, 0, 0, 0, 2 / np.sqrt(1 + 4 / 9)])
     assert (scaler.transform(values)[:, 1] == 0).all()
+    np.testing.assert_allclose(scaler.transform(values)[:, 2], [-2 / np.sqrt(1 + 4 / 9), 0, 0, 0, 0, 0])
     with pytest.raises(DataError, match="column 0 is too large to be standardised: it reaches 1e"):
         Standardizer.fit_robustly(np.array([[-1e308], [-1e308], [1e308], [1e308]]))
 

@@ -92,6 +92,21 @@ def test_damaged_packed_files_are_one_sentence(ending: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("ending", PACK)
+def test_what_unpacks_to_the_most_is_read_and_a_byte_more_is_not(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"a,b\n" + b"0,1\n" * 50
+    path = tmp_path / f"t.csv{ending}"
+    path.write_bytes(PACK[ending](content))
+    monkeypatch.setattr(unpacked, "MOST_TIMES", 0)
+    monkeypatch.setattr(unpacked, "MOST_UNPACKED", len(content))
+    assert read_csv(path).rows == 50
+    monkeypatch.setattr(unpacked, "MOST_UNPACKED", len(content) - 1)
+    with pytest.raises(TableError, match="unpacks to more than 203 bytes"):
+        read_csv(path)
+
+
+@pytest.mark.parametrize("ending", PACK)
 def test_what_inflates_is_refused(ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unpacked, "MOST_UNPACKED", 2**16)
     path = tmp_path / f"t.csv{ending}"

@@ -14,7 +14,7 @@ import pytest
 from nanotorch.train.cli.evaluate import main as evaluate
 from nanotorch.train.cli.predict import main as predict
 from nanotorch.train.data.columns import hashed_texts
-from nanotorch.train.data.columns.hashed_texts import WIDTH, hashed, hashed_columns
+from nanotorch.train.data.columns.hashed_texts import WIDTH, hashed, hashed_columns, is_free_text
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.table import DataError
 from nanotorch.train.data.table_file import table_file
@@ -62,6 +62,13 @@ def test_free_text_is_refused_or_hashed_and_names_are_categories(tmp_path: Path)
     np.testing.assert_array_equal(made.features[:, :WIDTH], hashed([row["review"] for row in table]))
     write_rows(tmp_path / "t.csv", [{**row, "review": f"id {number}"} for number, row in enumerate(table)])
     assert "review" in (table_file(str(tmp_path / "t.csv"), "liked").categories or {})
+
+
+@pytest.mark.parametrize(("different", "words", "free"), [(101, 3, True), (100, 3, False), (101, 2, False)])
+def test_free_texts_are_many_and_of_three_words_on_average(different: int, words: int, free: bool) -> None:
+    texts = [" ".join([f"word{number}"] * words) for number in range(different)]
+    assert is_free_text(np.array([*texts, None], object)) == free
+    assert not is_free_text(np.array(texts * 2, object))
 
 
 def test_a_run_on_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
