@@ -19,6 +19,7 @@ from nanotorch.train.cli.train import main as train
 from nanotorch.train.config.loading import loads
 from nanotorch.train.fit.prepare import prepare
 from nanotorch.train.report.comparison import as_text, chances, compare, read_run
+from nanotorch.train.report.markup import linked
 from nanotorch.train.run.run import run
 from nanotorch.train.use.loaded_run import load_run
 
@@ -137,6 +138,10 @@ def test_an_unfinished_run_comes_last_and_is_said(runs: Path, capsys: pytest.Cap
     assert "unfinished is not complete (3 of 3 epochs), so it has no validation scores yet" in printed.err
 
 
+def test_long_names_that_end_differently_can_be_told_apart_on_a_page(tmp_path: Path) -> None:
+    assert linked(f"#1 {'name_' * 12}the_first", tmp_path, tmp_path).endswith("<span>_first</span></span></a>")
+
+
 @pytest.mark.parametrize("kind", ["html", "png", "svg", "pdf"])
 def test_curves_over_one_another(runs: Path, tmp_path: Path, kind: str) -> None:
     output = tmp_path / f"compared.{kind}"
@@ -150,6 +155,9 @@ def test_curves_over_one_another(runs: Path, tmp_path: Path, kind: str) -> None:
         assert not re.search(r"https?:|<script", content.decode())
         shown = {float(each["value"] or 0) for each in parsed.all("data")}
         assert {score(runs / "slow"), score(runs / "fast", "loss")} <= shown
+        found = compare([read_run(runs / name) for name in ("slow", "fast")], part="validation")
+        ((_, gap, _),) = chances(found)
+        assert set(gap) <= shown and "more than chance" in content.decode()
         targets = [tmp_path / (each["href"] or "") for each in parsed.all("a")]
         assert {target.resolve() for target in targets} >= {
             runs / "slow" / "report.html",
@@ -244,8 +252,8 @@ def test_what_is_chance_is_said_by_pairs_of_the_same_rows(tmp_path: Path) -> Non
     found = compare(list(runs.values()), part="validation")
     told = dict(zip([one.place.name for one in found.runs[1:]], chances(found), strict=True))
     best = found.runs[0].place.name
-    assert "more than chance" in told["c"]
-    assert [name for name, text in told.items() if "other rows" in text] in (["d"], [n for n in "abc" if n != best])
+    assert told["c"].verdict == "more than chance"
+    assert [name for name, one in told.items() if one.rows == "other rows"] in (["d"], [n for n in "abc" if n != best])
     data = prepare(loads(text))
     true = data.parts["validation"].targets[:, 0]
     errors = {name: runs[name].held_out[:, 0] ** 2 for name in "ac"}
@@ -253,7 +261,8 @@ def test_what_is_chance_is_said_by_pairs_of_the_same_rows(tmp_path: Path) -> Non
     drawn = np.random.default_rng(1).integers(0, len(true), (2000, len(true)))
     gaps = (errors["a"] - errors["c"])[drawn].mean(1) / true.var()
     of_two = compare([runs["a"], runs["c"]], part="validation")
-    low, high = map(float, re.search(r"interval (\S+) to (\S+), the same rows", chances(of_two)[0]).groups())
+    ((_, (_, low, high), rows),) = chances(of_two)
+    assert rows == "the same rows"
     assert (low, high) == pytest.approx(np.quantile(gaps, [0.025, 0.975]), abs=0.03)
 
 
@@ -274,12 +283,6 @@ def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert "python -m nanotorch.compare RUN RUN --by loss --output compare.svg" in capsys.readouterr().out
 
 
-def gap_of(told: str) -> tuple[float, float, float]:
-    """Return the difference that a sentence tells, and the ends of its interval."""
-    gap, low, high = map(float, re.search(r" ([+-]\S+) against .* interval (\S+) to ([^,]+),", told).groups())
-    return gap, low, high
-
-
 @pytest.mark.parametrize("by", ["loss", "r2"])
 def test_chance_of_several_targets_goes_by_all_of_them(tmp_path: Path, by: str) -> None:
     """The interval against rows drawn anew, of what both runs predict for the validation part."""
@@ -289,7 +292,7 @@ def test_chance_of_several_targets_goes_by_all_of_them(tmp_path: Path, by: str) 
     for name, overrides in places.items():
         run(loads(text, overrides=overrides), None, False, tmp_path / name)
     found = compare([read_run(tmp_path / name) for name in places], by, "validation")
-    ((_, low, high),) = map(gap_of, chances(found))
+    ((_, (_, low, high), _),) = chances(found)
     true = prepare(loads(text)).parts["validation"].targets
     squares, values = [], []
     for one in found.runs:
@@ -310,8 +313,7 @@ def test_chance_of_several_targets_goes_by_all_of_them(tmp_path: Path, by: str) 
 
 def test_chance_of_a_loss_of_classes_is_that_of_its_rows(runs: Path) -> None:
     found = compare([read_run(runs / name) for name in ("slow", "fast")], "loss", "validation")
-    (told,) = chances(found)
-    gap, low, high = gap_of(told)
+    ((_, (gap, low, high), _),) = chances(found)
     losses = [-np.log(1 - one.held_out[:, 0]) for one in found.runs]
     assert gap == pytest.approx(losses[1].mean() - losses[0].mean(), abs=1e-3)
     drawn = np.random.default_rng(1).integers(0, len(losses[0]), (4000, len(losses[0])))
@@ -335,12 +337,12 @@ def test_chance_of_folds_goes_by_pairs_of_runs(runs: Path, tmp_path: Path) -> No
         rows = json.loads((tmp_path / "one" / "fold-1" / "summary.json").read_text())["rows"]
         error = differences.std(ddof=1) * np.sqrt(1 / 3 + rows[part] / rows["train"])
         ends = scipy.stats.t.interval(0.95, 2, differences.mean(), error)
-        assert gap_of(told) == pytest.approx((differences.mean(), *ends), abs=1e-4)
-        assert "the same rows" in told
+        assert told.gap == pytest.approx((differences.mean(), *ends), abs=1e-4)
+        assert told.rows == "the same rows"
         for line, values in zip(as_text(found).splitlines()[1:3], scores, strict=True):
             error = np.std(values, ddof=1) * np.sqrt(1 / 3 + rows[part] / rows["train"])
             low, high = scipy.stats.t.interval(0.95, 2, np.mean(values), error)
             assert f"{low:.4f} to {min(high, 1):.4f}" in line  # no accuracy is above 1
     other = compare([read_run(tmp_path / "one"), read_run(runs / "folds"), read_run(runs / "slow")], part="test")
-    assert all("other rows" in text for text in chances(other))
+    assert all(one.rows == "other rows" for one in chances(other))
     assert len(chances(other)) == 2

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -221,7 +221,7 @@ def as_text(found: Comparison, width: int = 100) -> str:
     for line in lines:
         line[1] = short(line[1], max(room, NARROW))
     text = [aligned(lines, left=2)]
-    judged = [textwrap.fill(told, width, subsequent_indent="    ") for told in chances(found)]
+    judged = [textwrap.fill(_told(one, found.by), width, subsequent_indent="    ") for one in chances(found)]
     text += ["\n".join(judged)] if judged else []
     if not found.differing:
         return "\n\n".join([*text, "the configs do not differ"])
@@ -240,21 +240,38 @@ def as_text(found: Comparison, width: int = 100) -> str:
     return "\n\n".join(text)
 
 
-def chances(found: Comparison) -> list[str]:
-    """Say of each run whether it differs from the best one by more than chance."""
-    numbered = [(place, _chance(found, run)) for place, run in enumerate(found.runs, start=1)]
-    return [f"#{place}: {told}" for place, told in numbered if told]
+class Chance(NamedTuple):
+    """Whether a run differs from the best one by more than chance.
+
+    Attributes:
+        place: of the run in the comparison, from 1 on.
+        gap: by how much its score is larger, with the interval of 95 % around that.
+        rows: which rows both were judged by, in words.
+    """
+
+    place: int
+    gap: Estimate
+    rows: str
+
+    @property
+    def verdict(self) -> str:
+        """What that says."""
+        return "within chance" if self.gap.low <= 0 <= self.gap.high else "more than chance"
 
 
-def _chance(found: Comparison, run: ComparedRun) -> str | None:
-    """Say whether the difference between a run and the best one is more than chance; None where that is not known.
+def chances(found: Comparison) -> list[Chance]:
+    """Return of each run whether it differs from the best one by more than chance, where that is known."""
+    each = [_chance(found, place) for place in range(2, len(found.runs) + 1)]
+    return [one for one in each if one is not None]
+
+
+def _chance(found: Comparison, place: int) -> Chance | None:
+    """Return whether the difference between a run and the best one is more than chance; None where that is not known.
 
     Of the same rows pairs are compared (Note [Intervals]), of folds and repeats pairs of runs (Note [Several runs]);
     else both intervals tell.
     """
-    best, by, part = found.runs[0], found.by, found.part
-    if run is best:
-        return None
+    best, run, by, part = found.runs[0], found.runs[place - 1], found.by, found.part
     pair = [_interval(one, part, by) for one in (run, best)]
     if pair[0] is None or pair[1] is None:
         return None
@@ -267,8 +284,13 @@ def _chance(found: Comparison, run: ComparedRun) -> str | None:
         paired = _paired(run, best, part, by)
         if paired is not None:
             low, high = sorted(gap + edge - paired.value for edge in (paired.low, paired.high))
-    verdict = "within chance" if low <= 0 <= high else "more than chance"
-    return f"{label(by)} {gap:+.4f} against #1 (95% interval {low:+.4f} to {high:+.4f}, {rows}): {verdict}"
+    return Chance(place, Estimate(gap, low, high), rows)
+
+
+def _told(one: Chance, by: str) -> str:
+    gap, low, high = one.gap
+    around = f"95% interval {low:+.4f} to {high:+.4f}, {one.rows}"
+    return f"#{one.place}: {label(by)} {gap:+.4f} against #1 ({around}): {one.verdict}"
 
 
 def _paired(run: ComparedRun, best: ComparedRun, part: str, by: str) -> Estimate | None:

@@ -36,8 +36,7 @@ def write(path: Path, found: Comparison) -> None:
         *first, last = pictures.KINDS
         raise UsageError(f"{path}: a comparison is written as .html, {', '.join(first)} or {last}")
     if kind == ".html":
-        told = [fill("<p>{told}</p>", told=told) for told in chances(found)]
-        further = {"chance": ("More than chance?", told)} if told else {}
+        further = {"chance": ("More than chance?", [_chances(found, path.parent)])} if chances(found) else {}
         files.write(path, page(found, "Comparison", path.parent, further=further))
         return
     keys = _curves(found)
@@ -93,6 +92,17 @@ def _scores(found: Comparison, folder: Path, overall: Mapping[str, Mapping[str, 
         rows.append([*cells, summary.get("parameters"), None if seconds is None else measured(seconds)])
     rows += [[name, None, *(scores[score] for score in found.scores), None, None] for name, scores in overall.items()]
     yield table(f"Of the {found.part} part, each by the best epoch of its run", [*heads, "parameters", "seconds"], rows)
+
+
+def _chances(found: Comparison, folder: Path) -> Html:
+    rows = []
+    for one in chances(found):
+        named = linked(f"#{one.place} {found.names[one.place - 1]}", found.runs[one.place - 1].place, folder)
+        rows.append([named, one.verdict, *one.gap, one.rows])
+    by = f"{found.part} {label(found.by)}"
+    caption = f"Is the difference of the {by} to that of #1 more than chance? With its interval of 95%"
+    heads = ["run", "it is", "difference", "from", "to", "judged by"]
+    return table(caption, heads, rows)
 
 
 def _drawings(found: Comparison) -> Iterator[Html]:

@@ -72,6 +72,7 @@ def link(target: str, text: str) -> Html:
 
 def linked(text: str, run: Path, folder: Path) -> Html:
     """Return a text that leads from a page in `folder` to that of a run, to its directory where it has none."""
+    text = _cut(text)
     if not run.is_dir():
         return fill("{text}", text=text)
     page = run / "report.html"
