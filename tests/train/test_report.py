@@ -417,6 +417,12 @@ def test_columns_of_every_kind(column: list[float], kind: str, distinct: int) ->
     assert (found.kind, found.distinct) == (kind, distinct)
 
 
+def test_bars_of_a_column_are_those_of_a_histogram_from_its_least_to_its_most() -> None:
+    values = np.random.default_rng(0).normal(50, 3, 400)
+    counts, _ = np.histogram(values, data_card.BARS)
+    assert data_card.describe("x", np.append(values, math.nan)).bars == pytest.approx(counts / counts.max())
+
+
 def test_long_tables_are_looked_at_in_part() -> None:
     table = Table(np.zeros((250_000, 2)), np.zeros((250_000, 1)), "regression", ("a", "b"), ("y",))
     assert data_card.described_rows(table) == 83_334
