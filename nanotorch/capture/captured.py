@@ -320,7 +320,7 @@ class Captured:
         """
         if not self.decided(later(scalars)):  # what holds for the first step does not hold for the others
             return 1
-        steps = np.arange(len(numbers))
+        steps = places_of(len(numbers))
         if numbers[0]:
             scalars[0] = dict(zip(scalars[0], np.array(numbers).T, strict=True))
         for (_, segment, *_), each in zip(self._updates, scalars[len(scalars) - len(self._updates) :], strict=True):
@@ -465,6 +465,16 @@ def prove(digest: bytes) -> None:
     PROVEN[digest] = None
     if len(PROVEN) > MOST_PROVEN:
         del PROVEN[next(iter(PROVEN))]
+
+
+@functools.lru_cache(64)
+def places_of(steps: int) -> Any:
+    """Return the places of steps in a call, as Python's numbers: the host computes with those, and NumPy's powers of
+    many float64 at once, roots among them, may be others in their last bit.
+    """
+    places = np.arange(steps).astype(object)
+    places.flags.writeable = False
+    return places
 
 
 def later(scalars: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -265,6 +265,22 @@ def test_a_proven_program_is_no_proof_for_a_model_that_is_otherwise() -> None:
         assert [numbers for numbers, _ in sweep.groups] == ([[0, 1], [2]] if other else [[0, 1, 2]])
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_how_many_steps_there_are_in_a_call_changes_no_bit(optimizer: str) -> None:
+    x, y = data()
+    apart, at_once, swept = (Task(0, optimizer) for _ in range(3))
+    for task in (apart, at_once, swept):
+        task.model.double()
+    step = Compiled(apart.step, "table", None, ahead=True)
+    order = np.random.default_rng(0).permuted(np.tile(np.arange(ROWS), (80, 1)), axis=1).ravel()
+    for start in range(0, len(order), BATCH):
+        rows = torch.from_numpy(order[start : start + BATCH])
+        step(x.double()[rows], y[rows])
+    Compiled(at_once.step, "table", None, ahead=True).run([x.double(), y], order, batch_size=BATCH)
+    torch.compile.sweep([swept.step], backend="table").run([x.double(), y], order, batch_size=BATCH)
+    assert apart.left() == at_once.left() == swept.left()
+
+
 def test_a_step_that_no_table_takes_whole_runs_as_numpy_or_is_refused() -> None:
     def steps() -> tuple[list[Task], list[Any]]:
         tasks = [Task(number) for number in range(2)]

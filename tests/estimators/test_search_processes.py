@@ -54,6 +54,25 @@ def test_any_number_of_processes_finds_the_same() -> None:
             same(one, MLPSearchCV(NETWORK, GRID, cv=3, return_train_score=True).fit(X, y))
 
 
+def test_a_fit_has_the_bits_of_its_own_beside_others_that_ask_for_each_step() -> None:
+    exact = clone(NETWORK).set_params(dtype="float64", compile=True, max_iter=25, n_iter_no_change=math.inf)
+    found = []
+
+    def keep(network: MLPClassifier, *rows: Any) -> float:
+        found.append(network)
+        return 0.0
+
+    schedules = [None, {"name": "StepLR", "step_size": 2}, {"name": "CosineAnnealingLR", "interval": "step"}]
+    half = [(np.arange(0, len(X), 2), np.arange(1, len(X), 2))]
+    MLPSearchCV(exact, {"schedule": schedules}, cv=half, scoring=keep, refit=False).fit(X, y)
+    for network in found:
+        own = clone(network).fit(X[::2], y[::2])
+        assert own.loss_curve_ == network.loss_curve_
+        assert [each.tobytes() for each in own.weights_.values()] == [
+            each.tobytes() for each in network.weights_.values()
+        ]
+
+
 def test_processes_warn_as_one_does() -> None:
     failing = MLPSearchCV(FAILING, {"learning_rate_init": [0.01, 1e30], "alpha": [0.0, -1]}, cv=3)
     ended = MLPSearchCV(NETWORK, {"n_iter_no_change": [1, math.inf], "tol": [0.0], "max_iter": [2]}, cv=3)

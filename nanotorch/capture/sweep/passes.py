@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nanotorch.capture.captured import places_of
 from nanotorch.capture.recording import Build
 from nanotorch.capture.sweep.tabled_step import TabledStep
 from nanotorch.capture.table.machine import starts, threads
@@ -160,7 +161,7 @@ def prepared(
         numbers: of the steps, with the models and the passes as first two dimensions.
     """
     count = len(rows)
-    places = np.arange(numbers[0].size).reshape(numbers.shape[1:])
+    places = places_of(numbers[0].size).reshape(numbers.shape[1:])
     if not all([array.flags.c_contiguous for of in watched for array in of]):
         return None
     host = []

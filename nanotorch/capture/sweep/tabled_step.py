@@ -254,7 +254,7 @@ class TabledStep(BatchedStep):
 
         Args:
             given: the number that goes with each step, with the models first.
-            places: how many steps of the call are before each step.
+            places: how many steps of the call are before each step (`places_of`).
         """
         back = self._counts()
         scalars = self._scalars(given[:, 0].tolist())
@@ -319,6 +319,6 @@ class TabledStep(BatchedStep):
 
 
 def _spelled(item: tuple[str, Any]) -> Any:
-    """Return what tells a number of the host, or those of several steps, from others: 0.0 from -0.0."""
+    """Return what tells a number of the host from others, 0.0 from -0.0, or the whole numbers of several steps."""
     name, value = item
-    return name, (value.dtype, value.tobytes()) if isinstance(value, np.ndarray) else repr(value)
+    return name, tuple(value.tolist()) if isinstance(value, np.ndarray) else repr(value)
