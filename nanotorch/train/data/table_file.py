@@ -27,7 +27,7 @@ from nanotorch.train.data.columns.hashed_texts import WIDTH, hashed, hashed_colu
 from nanotorch.train.data.columns.notation import Notation, is_missing, only_or_more, text_of
 from nanotorch.train.data.csv_file import read_csv
 from nanotorch.train.data.data_findings import FEWEST
-from nanotorch.train.data.division.from_file import Said
+from nanotorch.train.data.division.from_file import RowMetadata
 from nanotorch.train.data.table import FloatArray, Mistakes, Table, TableError, one_line, quoted, shown
 from nanotorch.train.data.targets import Targets, are_classes, class_targets, constant
 from nanotorch.train.data.text_format import TextFormat, cell_separator, text_encoding
@@ -127,8 +127,8 @@ def table_file(
     paths = {"validation_file": validation_file, "test_file": test_file}
     others = {key: path for key, path in paths.items() if path is not None}
     whole = _read_all(file, others, [*categorical, *targets, *dates], drop, form)
-    dropped, said = missing_target == "drop", Said(split, weight, tuple(others))
-    table = table_of(whole, targets, task, numeric, categorical, drop, dropped, dates, date_format, text, said)
+    dropped, metadata = missing_target == "drop", RowMetadata(split, weight, tuple(others))
+    table = table_of(whole, targets, task, numeric, categorical, drop, dropped, dates, date_format, text, metadata)
     features = table.features[:]
     lacking = np.isnan(features).any(axis=1)
     if lacking.any() and missing == "refuse":
@@ -336,7 +336,7 @@ def table_of(
     dates: Collection[str] = (),
     date_format: str = "auto",
     text: str = "refuse",
-    declared: Said = Said(),  # noqa: B008
+    metadata: RowMetadata = RowMetadata(),  # noqa: B008
 ) -> Table:
     """Decide what each column holds, and make a Table of them; a DataError says all that speaks against it."""
     source, mistakes = whole.source, Mistakes()
@@ -356,9 +356,9 @@ def table_of(
                         f"data.numeric and data.categorical both name {shown(name)}", "data", "categorical"
                     )
     with mistakes.gathered():
-        declared.refuse_unknown(available, source, target, drop)
+        metadata.refuse_unknown(available, source, target, drop)
     asked = {*numeric, *categorical, *dates}
-    aside = {name for name in declared.columns().values() if name not in asked}
+    aside = {name for name in metadata.columns().values() if name not in asked}
     names = [name for name in whole if name not in target and name not in drop and name not in aside]
     with mistakes.gathered():
         if not names:
@@ -429,11 +429,11 @@ def table_of(
         if _is_part(name, available) and name not in available and column not in of_dates and not mistakes.found:
             with mistakes.gathered():
                 known_column(name, available, source, "drop")
-    if set(declared.columns().values()) <= set(whole):
+    if set(metadata.columns().values()) <= set(whole):
         with mistakes.gathered():
-            division = declared.division(whole, date_format)
+            division = metadata.division(whole, date_format)
         with mistakes.gathered():
-            weights = declared.weights(whole, numeric)
+            weights = metadata.weights(whole, numeric)
     if not mistakes.found or set(target) <= set(whole):
         with mistakes.gathered():
             found = _targets(whole, target, task, numeric, units)

@@ -236,7 +236,7 @@ def _held_out(model: nn.Module, data: Data, parts: Mapping[str, Part]) -> NDArra
     return np.concatenate([scores(*some) for some in outputs_of_some(model, part, rows, most)])
 
 
-class Said(NamedTuple):
+class Predictions(NamedTuple):
     """What the model says of the judged rows: see Findings."""
 
     guessed: NDArray[Any]
@@ -246,7 +246,7 @@ class Said(NamedTuple):
     untempered: Untempered | None
 
 
-def _outputs(model: nn.Module, part: Part, rows: Table, held_out: NDArray[np.float64]) -> Said:
+def _outputs(model: nn.Module, part: Part, rows: Table, held_out: NDArray[np.float64]) -> Predictions:
     """Return what the model says of the rows, and how sure it is of their classes: see Findings."""
     limits = [float(conformal.limits(held_out, level)[0]) for level in conformal.LEVELS]
     guessed, stated, chances, sizes, raw = [], [], [], [], []
@@ -268,7 +268,7 @@ def _outputs(model: nn.Module, part: Part, rows: Table, held_out: NDArray[np.flo
                 odds = classification.probabilities(outputs * model.temperature)
                 raw.append((_stated(odds), odds[np.arange(len(true)), true]))
     empty = [np.empty(0)]
-    return Said(
+    return Predictions(
         np.concatenate(guessed),
         np.concatenate(stated or empty),
         np.concatenate(chances or empty),

@@ -34,8 +34,8 @@ def wrong_in_split(split: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         yield "by", f"expected {', '.join(WAYS[:-1])} or {WAYS[-1]}, got {split['by']!r}"
 
 
-class Said(NamedTuple):
-    """Which columns say how rows are divided and weighed.
+class RowMetadata(NamedTuple):
+    """Which columns say how rows are divided and weighed: groups and sample weights, as scikit-learn routes them.
 
     Attributes:
         split: `by` and `column`, or None.
