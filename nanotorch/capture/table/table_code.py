@@ -58,6 +58,7 @@ class TableCode:
         self._host = list(self.table.numbers)  # those of the table come first in it
         self.spans: list[tuple[int, int] | Statement] = []
         self.asked = 0  # words up to the last question
+        self.asked_of: set[Buffer] = set()  # what is read up to there
         self._write(fused)
         self._bind()
 
@@ -80,6 +81,8 @@ class TableCode:
             end = len(self.table.code)
             if not item.statements[0].out:
                 self.asked = end
+                before = [statement for each in self.items[: number + 1] for statement in each.statements]
+                self.asked_of = {view.buffer for statement in before for view in statement.reads}
             if fused and spans and isinstance(spans[-1], tuple):
                 spans[-1] = (spans[-1][0], end)
             else:
@@ -419,16 +422,17 @@ class Many:
 
     def __init__(self, code: TableCode) -> None:
         self._code = code
-        outputs = code.program.outputs
-        self._gathers = np.empty((len(code.program.inputs), 5), np.int64)
+        inputs, outputs = code.program.inputs, code.program.outputs
+        self._gathers = np.empty((len(inputs), 5), np.int64)
+        self._given = sorted(enumerate(inputs), key=lambda each: each[1] not in code.asked_of)
         self._places = np.array(
             [(*code.table.place(view), view.size * view.dtype.itemsize, 0) for view in outputs], np.int64
         ).reshape(-1, 4)
         self._forms: list[Any] = []
-        gathers = len(self._gathers), self._gathers.ctypes.data
+        place, needed = self._gathers.ctypes.data, sum([buffer in code.asked_of for buffer in inputs])
         ((start, end),) = code.spans  # type: ignore[misc]
-        asked = code.context(0, code.asked, code.numbers.ctypes.data, 0, 0, *gathers)
-        every = code.context(start, end, 0, 0, 0, *gathers, len(outputs), self._places.ctypes.data)
+        asked = code.context(0, code.asked, code.numbers.ctypes.data, 0, 0, needed, place)
+        every = code.context(start, end, 0, 0, 0, len(inputs), place, len(outputs), self._places.ctypes.data)
         self._asked, self._every = asked, every
         self._ask, self._take = code.interpreter.bound(asked), code.interpreter.bound(every)
 
@@ -440,8 +444,8 @@ class Many:
         forms = [batch_size, *[(begin_of(table), table.shape, table.dtype) for table in tables]]
         if forms != self._forms:
             self._forms = []
-            for row, buffer, table in zip(gathers, code.program.inputs, tables, strict=True):
-                own = buffer.array
+            for row, (number, buffer) in zip(gathers, self._given, strict=True):
+                own, table = buffer.array, tables[number]
                 if table.dtype != own.dtype or (batch_size, *table.shape[1:]) != own.shape:
                     raise ValueError(f"rows of {table.shape[1:]} {table.dtype} are no batch of {own.shape} {own.dtype}")
                 width = table.nbytes // max(1, len(table))
