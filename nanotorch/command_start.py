@@ -1,7 +1,8 @@
 """How a process begins that one of the package's commands is: with the import, which is what takes time in a short one.
 
-Ctrl-C ends it as it does later, without a traceback, though no `main` is there yet to answer. And garbage is not looked
-for: an import leaves none, and Python would look through all that it makes again and again, and once more at the end.
+A terminal is told at once that training begins. Ctrl-C ends it as it does later, without a traceback, though no `main`
+is there yet to answer. And garbage is not looked for: an import leaves none, and Python would look through all that it
+makes again and again, and once more at the end.
 A program of somebody else's that imports the package is left alone.
 """
 
@@ -29,10 +30,19 @@ def _end(number: int, frame: object) -> None:
     os._exit(130)
 
 
+def _say_that_it_begins() -> None:
+    """Tell a terminal that training begins: from a cold disk the libraries take seconds to come."""
+    at_once = ("-h", "--help", "--quiet", "--list", "--schema", "--print-config", "--validate")
+    if not any(word.startswith(at_once) for word in sys.argv) and os.isatty(2):
+        os.write(2, b"loading the libraries ...\n")
+
+
 _started = os.path.basename("".join(sys.argv[:1]))
 _modules = [word.removeprefix("-m") for word in sys.orig_argv]
 _is_command = _started == "nanotorch" or (_started == "-m" and any(f"{m}.".startswith("nanotorch.") for m in _modules))
 if _is_command:
     gc.disable()
+    if "nanotorch.train" in _modules or sys.argv[1:2] == ["train"]:
+        _say_that_it_begins()
 if _is_command and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, _end)

@@ -327,7 +327,7 @@ def test_a_report_of_many_problems_is_cut() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("name: digits\ndata", "data", ["run.yaml:1:1: name: required key is missing (string)"]),
+        ("name: digits\ndata", "name:\ndata", ["run.yaml:1:6: name: expected string, got nothing (null)"]),
         ("model:\n  hidden: [64, 32]\n", "", ["run.yaml:1:1: model: required key is missing"]),
         (
             "loss: {name: CrossEntropyLoss}",
@@ -350,7 +350,10 @@ def test_a_report_of_many_problems_is_cut() -> None:
         (
             "loss: {name: CrossEntropyLoss}",
             "loss: {name: crossentropy, wait: 3}",
-            ["run.yaml:5:14: loss.name: unknown loss 'crossentropy' (did you mean 'CrossEntropyLoss'?)"],
+            [
+                "run.yaml:5:14: loss.name: unknown loss 'crossentropy' (did you mean 'CrossEntropyLoss'?)",
+                "run.yaml:5:28: loss.wait: unknown key; the keys of CrossEntropyLoss are: ",
+            ],
         ),
         (
             "loss: {name: CrossEntropyLoss}",
@@ -800,7 +803,21 @@ def test_an_unknown_name_does_not_hide_what_is_wrong_beside_it() -> None:
         loads(GOOD, overrides=["data.name=digts", "data.test_size=1.5", "data.anything=3"])
     text = str(caught.value)
     assert "unknown dataset 'digts'" in text and "data.test_size: expected float >= 0 and < 1, got 1.5" in text
-    assert "anything" not in text  # it may be an argument of the dataset that was meant
+    assert "data.anything: unknown key; the keys of digits are: " in text  # which was meant
+    with pytest.raises(ConfigError) as caught:
+        loads(GOOD, overrides=["optimizer={name: adamv, lr: -1, betas: 3}", "data={name: zzz, anything: 3}"])
+    text = str(caught.value)
+    assert "unknown optimizer 'adamv'" in text and "optimizer.lr: expected float >= 0, got -1" in text
+    assert "optimizer.betas: " in text and "anything: unknown" not in text  # nobody knows what was meant
+
+
+def test_a_run_without_a_name_is_called_as_its_file_is(tmp_path: Path) -> None:
+    text = GOOD.replace("name: digits\n", "", 1)
+    assert loads(text, str(tmp_path / "My prices, 2.yaml")).name == "My_prices_2"
+    assert loads(text, "CON.yaml").name == "run_CON" and loads(text, "<stdin>").name == "stdin"
+    assert loads(text, "\u3042" * 90 + ".yaml").name == "\u3042" * 50  # a directory's name has 255 bytes
+    assert loads(text, "a.yaml", ["name=b"]).name == "b"
+    assert loads(resolved(loads(text, "a.yaml")), "resolved.yaml").name == "a"
 
 
 @pytest.mark.parametrize(("old", "new"), [("name: Adam\n", "name: LBFGS\n")])

@@ -95,6 +95,19 @@ FOUND = {
 }
 
 
+@pytest.mark.parametrize("values", [(0, 1), (1, 0), (-1, 2.5)])
+def test_a_text_and_its_dummy_are_copies(tmp_path: Path, values: tuple[float, float]) -> None:
+    table = plain()
+    texts = np.where(RNG(8).random(ROWS) < 0.3, "woman", "man")
+    dummy = np.where(texts == "woman", *values[::-1])
+    assert odd(tmp_path, {"sex": texts, "female": dummy, **table})["duplicated columns"] == ("female",)
+    assert odd(tmp_path, {"female": dummy, "sex": texts, **table})["duplicated columns"] == ("sex",)
+    other = np.where(np.arange(ROWS) % 40, dummy, values[1])
+    assert "duplicated columns" not in odd(tmp_path, {"sex": texts, "female": other, **table})
+    three = np.where(np.arange(ROWS) % 3, texts, "child")
+    assert "duplicated columns" not in odd(tmp_path, {"who": three, "child": three == "child", **table})
+
+
 @pytest.mark.parametrize("case", FOUND)
 def test_each_oddity_is_found(tmp_path: Path, case: str) -> None:
     check, columns, made = FOUND[case]

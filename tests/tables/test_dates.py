@@ -194,6 +194,39 @@ def test_stated_formats_and_categories(written: Callable[..., str]) -> None:
     np.testing.assert_array_equal(stated[:, -1], [*by_day, np.nan])
 
 
+@pytest.mark.parametrize("way", ["%Y%m%d", "%d%m%Y", "%m%d%Y"])
+def test_dates_without_marks(tmp_path: Path, way: str) -> None:
+    days = [datetime.date(2020, 1, 3) + datetime.timedelta(17 * number) for number in range(40)]
+    path = tmp_path / "t.csv"
+    texts = [day.strftime(way) for day in days]
+    path.write_text("when,y\n" + "".join(f"{text},{row}\n" for row, text in enumerate(texts)), encoding="utf-8")
+    read = table_file(str(path), "y", dates=["when"])
+    np.testing.assert_array_equal(read.features[:, -1], [(day - datetime.date(1970, 1, 1)).days for day in days])
+    numbers = table_file(str(path), "y")
+    assert numbers.feature_names == ("when",)
+    assert "all others are dates" in " ".join(numbers.notices) and "data.dates: [when]" in " ".join(numbers.notices)
+    assert "are dates" not in " ".join(table_file(str(path), "y", numeric=["when"]).notices)
+    path.write_text("when,y\n" + "".join(f"{20200000 + 7 * row},{row}\n" for row in range(40)), encoding="utf-8")
+    assert "are dates" not in " ".join(table_file(str(path), "y").notices)
+
+
+def test_dates_without_marks_that_may_be_two_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("when,y\n03042020,1\n05062021,2\n", encoding="utf-8")
+    with pytest.raises(TableError, match=r"whether that is daymonthyear or monthdayyear; set data\.date_format"):
+        table_file(str(path), "y", dates=["when"])
+    stated = table_file(str(path), "y", dates=["when"], date_format="daymonthyear").features
+    assert (np.datetime64("1970-01-01") + stated[:, -1].astype(int)).astype(str).tolist() == [
+        "2020-04-03",
+        "2021-06-05",
+    ]
+
+
+@pytest.mark.parametrize("text", ["20200131T130500Z", "20200131T1305Z", "20200131 13:05Z"])
+def test_compact_times(text: str) -> None:
+    assert read(text, "yearmonthday") == datetime.datetime(2020, 1, 31, 13, 5, tzinfo=datetime.UTC)
+
+
 def test_a_stated_format_is_that_of_the_columns_that_it_reads(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("by_day,iso,y\n03/04/2020,2020-04-03,0.5\n05/06/2021,2021-06-05,1.5\n", encoding="utf-8")

@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from nanotorch.train.config.loading import load, loads, settled_as
+from nanotorch.train.fit.build import steps_per_epoch
 from nanotorch.train.fit.decided import settled, settled_data
 from nanotorch.train.fit.prepare import load as load_table
 from nanotorch.train.record import resume
@@ -55,6 +56,21 @@ def test_epochs_follow_the_steps_that_a_stated_batch_makes() -> None:
     assert settled_data(config)[0].train.epochs == 33  # 45 steps each, 1,485 in all
     config = loads(UNEVEN, overrides=["train={batch_size: 4, accumulate: 2}"])
     assert settled_data(config)[0].train.epochs == 66
+
+
+@pytest.mark.parametrize("samples", [215, 216, 321])
+def test_a_batch_that_the_table_decides_leaves_no_single_row(samples: int) -> None:
+    """129, 130 and 193 rows for training: a batch of 64 rows would leave one or two, which folds make one."""
+    text = (
+        f"name: few\ndata: {{name: make_regression, n_samples: {samples}}}\nmodel: {{batch_norm: true}}\n"
+        "train: {epochs: 1}\n"
+    )
+    config, data = settled_data(loads(text))
+    assert isinstance(config.train.batch_size, int) and 64 < config.train.batch_size < 80
+    assert len(data.parts["train"]) % config.train.batch_size != 1
+    assert steps_per_epoch(len(data.parts["train"]), config) > 1
+    for keep in ("train.drop_last=true", "model.batch_norm=false"):
+        assert settled_data(loads(text, overrides=[keep]))[0].train.batch_size == 64
 
 
 def test_uneven_classes_are_judged_by_the_loss() -> None:

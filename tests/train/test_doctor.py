@@ -140,6 +140,14 @@ def test_all_lines_together_can_be_pasted(tmp_path: Path) -> None:
     assert float(mended.lines.get("optimizer.lr", 0)) < float(diagnosis.lines["optimizer.lr"])
 
 
+def test_the_pasted_command_states_no_key_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["configs/iris_mlp.yaml", "optimizer.lr=1e4", "train.epochs=2", "--doctor"]) == 0
+    printed = capsys.readouterr().out
+    words = shlex.split(printed.partition("  python -m nanotorch.train ")[2].partition("\n\n")[0].replace("\\\n", " "))
+    keys = [word.partition("=")[0] for word in words[1:]]
+    assert sorted(keys) == sorted(set(keys)) and "optimizer.lr" in keys and "optimizer.lr=1e4" not in words
+
+
 def test_constant_and_duplicated_columns_and_row_numbers(tmp_path: Path) -> None:
     table = columns()
     table = {"id": np.arange(100, 340), "unit": [7] * 240, "inches": table["height"] / -2.54, **table}

@@ -251,3 +251,38 @@ def test_ctrl_c_while_a_command_is_imported(module: str, tmp_path: Path) -> None
     command = [sys.executable, "-m", "nanotorch.train", "no.yaml"]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
     assert (ended.returncode, ended.stderr) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["nanotorch.train", "no.yaml"], True),
+        (["nanotorch", "train", "no.yaml"], True),
+        (["nanotorch.train", "no.yaml", "--quiet"], False),
+        (["nanotorch.train", "--list", "models"], False),
+        (["nanotorch", "report", "no"], False),
+    ],
+)
+def test_a_terminal_is_told_at_once_that_libraries_are_loaded(words: list[str], told: bool, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "class Finder:\n"
+        "    @staticmethod\n"
+        "    def find_spec(name, path=None, target=None):\n"
+        "        if name == 'numpy':\n"
+        "            os._exit(7)\n"
+        "sys.meta_path.insert(0, Finder)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}"}
+    here, there = pty.openpty()
+    ended = subprocess.run(
+        [sys.executable, "-m", *words], env=environment, stdout=subprocess.PIPE, stderr=there, cwd=tmp_path
+    )
+    os.write(there, b"end")
+    assert (ended.returncode, ended.stdout) == (7, b"")
+    shown = b""
+    while b"end" not in shown:
+        shown += os.read(here, 1000)
+    assert shown == b"loading the libraries ...\r\n" * told + b"end"
+    os.close(here)
+    os.close(there)

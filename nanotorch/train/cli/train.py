@@ -283,8 +283,10 @@ def _look(options: argparse.Namespace, config: Config) -> int:
 
         from nanotorch.train.inspect.doctor import examine
 
-        given = [options.config, *(f"--target={name}" for name in options.target or ()), *options.overrides]
-        print(examine(config).text(f"python -m nanotorch.train {shlex.join(given)}"))
+        diagnosis = examine(config)
+        kept = [one for one in options.overrides if one.partition("=")[0].strip() not in diagnosis.lines]
+        given = [options.config, *(f"--target={name}" for name in options.target or ()), *kept]
+        print(diagnosis.text(f"python -m nanotorch.train {shlex.join(given)}"))
     if options.find_lr:
         from nanotorch.train.fit.build import key_of_rate
         from nanotorch.train.inspect.lr_finder import range_test

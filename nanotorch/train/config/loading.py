@@ -7,13 +7,14 @@ number, its schedule) is made, so that what it refuses is known with the line.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nanotorch.train.config.joint_checks import check_all
-from nanotorch.train.config.sections import Config, NamedSection
+from nanotorch.train.config.sections import Config, NamedSection, run_name
 from nanotorch.train.config.strict_yaml import (
     LARGEST_TEXT,
     ConfigError,
@@ -54,6 +55,7 @@ def loads(text: str, source: str = "<config>", overrides: Sequence[str] = ()) ->
             raise ConfigError(f"{source}: this is empty; {keys}")
         raise ConfigError.of(problems)
     problems += _override(root, overrides)
+    root.value.setdefault("name", Node(name_of_file(source), root.mark, root.mark))
     take_preset(root)
     check = Check(root)
     config = check_all(check)
@@ -63,6 +65,19 @@ def loads(text: str, source: str = "<config>", overrides: Sequence[str] = ()) ->
     if problems or config is None:
         raise ConfigError.of(problems)
     return config
+
+
+def name_of_file(file: str) -> str:
+    """Return what a run is called where nobody says: as the file of its config, or of its table, is.
+
+    >>> name_of_file("tables/New prices (2).csv"), name_of_file("<stdin>"), name_of_file("con.yaml")
+    ('New_prices_2', 'stdin', 'run_con')
+    """
+    name = re.sub(r"\W+", "_", Path(file).stem).strip("_")[:50] or "run"
+    try:
+        return run_name(name)
+    except ValueError:
+        return f"run_{name}"
 
 
 def _override(root: Node, overrides: Sequence[str]) -> list[Problem]:

@@ -41,7 +41,7 @@ def schema() -> dict[str, Any]:
         "title": "A config of nanotorch's trainer",
         "type": "object",
         "properties": properties,
-        "required": [key for key in whole["required"] if key != "model"],
+        "required": [key for key in whole["required"] if key not in ("model", "name")],
         "anyOf": [{"required": ["model"]}, {"required": ["preset"]}],
         "additionalProperties": False,
         "$defs": definitions,

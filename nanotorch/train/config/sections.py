@@ -59,7 +59,7 @@ REGISTRIES = {  # what is imported as `nanotorch. ...` above fills them
 MOST_BYTES_OF_NAME = 200  # of the 255 that a directory's name can have; a time and a number follow
 
 
-def _run_name(name: str) -> str:
+def run_name(name: str) -> str:
     """Refuse a name that could not be, or should not be, the start of a directory's name."""
     reserved = re.fullmatch(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", name, re.IGNORECASE)
     unfit = sorted({one for one in name if one in '/\\<>:"|?*' or not one.isprintable()})
@@ -242,11 +242,11 @@ class SweepSection(Section):
 class Config(Section):
     """Everything that decides what a run computes. Frozen; made by `load`.
 
-    A `seed` of null stands for one that is still to be drawn: `with_seed` does it. A `preset` of "taken" says that
-    values were chosen by the table (Note [Preset]).
+    Without a `name` a run is called as the file is. A `seed` of null stands for one that is still to be drawn:
+    `with_seed` does it. A `preset` of "taken" says that values were chosen by the table (Note [Preset]).
     """
 
-    name: Annotated[str, AfterValidator(_run_name)]
+    name: Annotated[str, AfterValidator(run_name)]
     seed: Annotated[int, Between(0, 2**32 - 1)] | None = 0
     device: Annotated[str, AfterValidator(_device)] = "auto"
     dtype: Literal["float32", "float64"] = "float32"

@@ -122,6 +122,9 @@ class Check:
                 self.sections[key] = section_class(base, base.registry.entry(name).name)
             except UnknownNameError as error:
                 self.report((key, "name"), str(error))
+                meant = closest(name, base.registry.entries)
+                if meant is not None:  # its arguments are checked as those of what was meant
+                    self.sections[key] = section_class(base, meant)
         self.sections.setdefault(key, nameless_class(base))
 
     # -- single values

@@ -149,12 +149,14 @@ def _lacking(looked: _Looked) -> Iterator[Oddity]:
 
 
 def _copies(looked: _Looked) -> Iterator[Oddity]:
-    """Columns that are each other's multiple, or that tell the same categories apart."""
+    """Columns that are each other's multiple (a text and its dummy too), or that tell the same categories apart."""
     middle = looked.ordered[len(looked.ordered) // 2]
     varying = (looked.few != middle).sum(0) >= LEAST_VARYING
     first: dict[bytes, str] = {}
     pairs: dict[str, str] = {}
-    numbers = [name for name, index in looked.columns.items() if varying[index] and name not in looked.texts]
+    numbers = [
+        name for name, index in looked.columns.items() if varying[index] and len(looked.texts.get(name, ("", ""))) == 2
+    ]
     numbers = numbers[:MOST_COLUMNS]
     values = looked.few[:, [looked.columns[name] for name in numbers]]
     with np.errstate(all="ignore"):
@@ -164,7 +166,7 @@ def _copies(looked: _Looked) -> Iterator[Oddity]:
         if _same(looked, numbers[earlier], numbers[later]):
             pairs.setdefault(numbers[later], numbers[earlier])
     for name in looked.texts:
-        if varying[looked.columns[name]]:
+        if varying[looked.columns[name]] and len(looked.texts[name]) != 2:
             other = first.setdefault(_by_appearance(looked.few[:, looked.columns[name]]), name)
             if other != name and _same(looked, other, name):
                 pairs[name] = other
@@ -189,7 +191,7 @@ def _by_appearance(codes: FloatArray) -> bytes:
 def _same(looked: _Looked, one: str, other: str) -> bool:
     """Return whether columns that are alike at a first look are so in more rows."""
     a, b = (looked.rows[:, looked.columns[name]] for name in (one, other))
-    if one in looked.texts:
+    if one in looked.texts and len(looked.texts[one]) != 2:
         return _by_appearance(a) == _by_appearance(b)
     there = ~np.isnan(a)
     if (np.isnan(b) == there).any():

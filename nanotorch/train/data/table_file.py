@@ -22,7 +22,7 @@ from nanotorch.registry import DATASETS, Checked, NonNegativeInt, PositiveInt, c
 from nanotorch.train.data.array_file import read_arrays
 from nanotorch.train.data.columns.column_kinds import Kind, codes, kind_of
 from nanotorch.train.data.columns.columns import Columns, joined, known_column, refuse_missing
-from nanotorch.train.data.columns.dates import PARTS, Dates, columns_of, date_format, dates_of
+from nanotorch.train.data.columns.dates import PARTS, Dates, columns_of, date_format, dates_of, like_dates
 from nanotorch.train.data.columns.hashed_texts import WIDTH, hashed, hashed_columns, is_free_text
 from nanotorch.train.data.columns.notation import Notation, is_missing, only_or_more, text_of
 from nanotorch.train.data.csv_file import read_csv
@@ -422,6 +422,7 @@ def table_of(
             else:
                 _refuse_infinite(whole, name, kind.numbers)
                 features[name] = kind.numbers
+                notices += [said] if not sure and (said := like_dates(name, kind.numbers)) else []
             if np.isnan(features[name]).all():
                 raise TableError(f"{source}: column {shown(name)} has no value in any row; list it under data.drop")
     for name in drop:

@@ -26,6 +26,7 @@ from nanotorch.train.data.table import Table
 from nanotorch.train.fit.prepare import Data, load, prepare
 from nanotorch.train.model.preset import usual_batch_size, usual_epochs
 
+NEAR = 4  # rows by which parts of one size may differ
 UNEVEN = 3  # times as many rows of one class as of another
 
 
@@ -37,7 +38,10 @@ def settled(config: Config, table: Table) -> tuple[Config, list[str]]:
     rows = about_training_rows(table, tested, section.validation_size)
     batch = options.batch_size
     if batch == "auto":
-        batch = chosen["batch_size"] = usual_batch_size(rows)
+        batch = usual_batch_size(rows)
+        if getattr(config.model, "batch_norm", False) and not options.drop_last:
+            batch = _without_lone_row(batch, rows)
+        chosen["batch_size"] = batch
     if options.epochs == "auto":
         chosen["epochs"] = usual_epochs(rows, batch * options.accumulate)
     told = [f"train.{key}={value}" for key, value in sorted(chosen.items(), reverse=True)]
@@ -69,6 +73,17 @@ def settled(config: Config, table: Table) -> tuple[Config, list[str]]:
             f" {config.train.batch_size} rows; --print-config and resolved.yaml have all of it",
         )
     return config, notes
+
+
+def _without_lone_row(batch: int, rows: int) -> int:
+    """Return the rows of a batch, or the next number that leaves no single row for the last one, as batch normalisation
+    needs; nor where a part has some rows more or fewer, as folds have.
+
+    >>> _without_lone_row(64, 129), _without_lone_row(64, 160), _without_lone_row(64, 40)
+    (67, 64, 64)
+    """
+    near = range(rows - NEAR, rows + NEAR + 1)
+    return next((size for size in range(batch, 2 * batch) if all(count % size != 1 for count in near)), batch)
 
 
 def is_uneven(counts: NDArray[np.int64]) -> bool:

@@ -36,6 +36,7 @@ from nanotorch.train.data.table import DataError, FloatArray, TableError, shown
 
 Stamps = NDArray[np.datetime64]
 DAY = 86_400_000_000  # microseconds
+FEWEST = 20  # different numbers, of which it is no chance that all are dates
 DIGITS = 12
 """Of sines and cosines, so that those that are equal are so in every bit, on every machine: quantiles look at it."""
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -52,10 +53,19 @@ _DATES = {
     "name day year": r"(?P<name>[A-Za-z]{3,9})\.? (?P<day>\d{1,2}),? (?P<year>\d{4})",
     "year-month": r"(?P<year>\d{4})-(?P<month>\d\d)",
 }
+_DIGITS = {
+    "yearmonthday": r"(?P<year>(?:19|20)\d\d)(?P<month>\d\d)(?P<day>\d\d)",
+    "daymonthyear": r"(?P<day>\d\d?)(?P<month>\d\d)(?P<year>(?:19|20)\d\d)",
+    "monthdayyear": r"(?P<month>\d\d?)(?P<day>\d\d)(?P<year>(?:19|20)\d\d)",
+}
 ISO = "year-month-day"
 PATTERNS = {name: re.compile(rf"{date}(?:[T ,]\s?{_TIME})?") for name, date in _DATES.items()}
 PATTERNS["year-month"] = re.compile(_DATES["year-month"])
 PATTERNS["hour:minute"] = re.compile(_TIME)
+PATTERNS |= {
+    name: re.compile(rf"{date}(?:[T ]?(?P<hour>\d\d):?(?P<minute>\d\d)(?::?(?P<second>\d\d))?(?P<zone>Z)?)?")
+    for name, date in _DIGITS.items()
+}
 _PLAIN_DATE, _PLAIN_TIME = "(?!0000)[0-9]{4}-[0-9]{2}-[0-9]{2}", "[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,6})?)?"
 PLAIN = {False: f"{_PLAIN_DATE}({_PLAIN_TIME})?", True: f"{_PLAIN_DATE}{_PLAIN_TIME}Z"}
 """What NumPy reads of dates without an offset, and of those in UTC."""
@@ -288,6 +298,23 @@ def dates_of(whole: Columns, name: str, form: str = "auto", stated: bool = False
 def _reads_all(texts: Sequence[str], form: str) -> bool:
     at_once = any(_stamps_at_once(texts, form, utc) is not None for utc in (False, True))
     return at_once or all(read(text, form) is not None for text in texts)
+
+
+def like_dates(name: str, numbers: FloatArray) -> str:
+    """Return what to say of a column of numbers that are all dates without a mark between their parts, as 31012020 is
+    one; "" for others.
+    """
+    there = numbers[~np.isnan(numbers)]
+    if len(there) < FEWEST or not ((there >= 1011900) & (there <= 31122099) & (there == there.round())).all():
+        return ""
+    texts = [str(int(number)) for number in np.unique(there)]
+    forms = [form for form in _DIGITS if all(read(text, form) is not None for text in texts)]
+    if len(texts) < FEWEST or not forms:
+        return ""
+    return (
+        f"column {shown(name)} is read as numbers, and {texts[0]} and all others are dates ({' or '.join(forms)}):"
+        f" data.dates: [{name}] reads them so, data.numeric states that they are none"
+    )
 
 
 def columns_of(
