@@ -383,7 +383,7 @@ def describe_value(value: Any) -> str:
 
 DATASETS = Registry("dataset")
 MODELS = Registry("model", supplied=("in_features", "out_features", "numeric", "kind", "device", "dtype", "generator"))
-LOSSES = Registry("loss", supplied=("task", "reduction", "size_average", "reduce"))
+LOSSES = Registry("loss", supplied=("task", "sizes", "reduction", "size_average", "reduce"))
 OPTIMIZERS = Registry("optimizer", supplied=("params",))
 SCHEDULERS = Registry("scheduler", supplied=("optimizer", "last_epoch", "scale_fn", "scale_mode"))
 ACTIVATIONS = Registry("activation", supplied=("inplace", "device", "dtype"))

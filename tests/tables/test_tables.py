@@ -99,7 +99,7 @@ def test_a_file_stands_in_for_the_name() -> None:
         ("data={file: a.csv}", "data.target: required key is missing (string or list of string)"),
         ("data.targt=x", "data.targt: unknown key (did you mean 'target'?)"),
         ("data.task=clustering", "expected 'auto' or 'classification' or 'regression', got the text 'clustering'"),
-        ("data.task=regression", "BCEWithLogitsLoss is for binary, but file is regression"),
+        ("data.task=regression", "BCEWithLogitsLoss is for binary or multilabel, but file is regression"),
         ("data.max_categories=0", "expected int >= 1 or 'auto', got 0"),
     ],
 )
@@ -580,10 +580,7 @@ def test_other_encodings_are_read(tmp_path: Path) -> None:
         ({"numeric": ["c"], "categorical": ["c"]}, r"data.numeric and data.categorical both name 'c'"),
         ({"file": "tabel.csv"}, r"tabel.csv: there is no such file \(did you mean 'table.csv'\?\)"),
         ({"file": "."}, r"is a directory, not a table"),
-        (
-            {"target": ["y", "x"], "task": "classification"},
-            r"data.target names 2 columns, and a classification has one",
-        ),
+        ({"target": ["y", "c"]}, r"data.target names classes \('c'\) and numbers \('y'\)"),
     ],
 )
 def test_options_that_do_not_fit_the_file(written: Callable[[str], str], options: dict[str, Any], message: str) -> None:

@@ -22,8 +22,9 @@ from nanotorch.nn.modules.tables import random_signs_
 from nanotorch.nn.parameter import Parameter
 from nanotorch.ops.create.creation import empty
 from nanotorch.ops.nn.dense import linear
+from nanotorch.ops.shape.join import cat
 
-Kind = Literal["values", "binary", "multiclass"]
+Kind = Literal["values", "binary", "multiclass"] | tuple[int, ...]
 
 
 class Members(Module):
@@ -109,7 +110,8 @@ class MeanOfMembers(Module):
     training the members as they are (Note [Members of an ensemble]).
 
     `of` says what the outputs are: the mean of "values" is their own; of logits of classes, "binary" with one logit or
-    "multiclass" with one for each, it is that of the probabilities, as a logit again.
+    "multiclass" with one for each, it is that of the probabilities, as a logit again. Of several targets side by side
+    `of` is how many logits each of them has.
 
     >>> mean = torch.nn.MeanOfMembers("binary").eval()
     >>> mean(torch.tensor([[[0.0], [100.0]]])).sigmoid()
@@ -124,15 +126,23 @@ class MeanOfMembers(Module):
         """`input` of shape (rows, members, outputs)."""
         if self.training:
             return input
-        if self.of == "values":
-            return input.mean(1)
-        if self.of == "binary":  # of log p / (1 - p) the constant for the number of members falls out
-            return F.logsigmoid(input).logsumexp(1) - F.logsigmoid(-input).logsumexp(1)
-        return F.log_softmax(input, -1).logsumexp(1) - math.log(input.shape[1])
+        if isinstance(self.of, tuple):
+            kinds: list[Kind] = ["binary" if size == 1 else "multiclass" for size in self.of]
+            return cat([_mean(*each) for each in zip(kinds, input.split(self.of, -1), strict=True)], 1)
+        return _mean(self.of, input)
 
     def extra_repr(self) -> str:
         """What the outputs are."""
-        return self.of
+        return str(self.of)
+
+
+def _mean(of: Kind, outputs: Tensor) -> Tensor:
+    """Return the mean of members, (rows, members, outputs) to (rows, outputs)."""
+    if of == "values":
+        return outputs.mean(1)
+    if of == "binary":  # of log p / (1 - p) the constant for the number of members falls out
+        return F.logsigmoid(outputs).logsumexp(1) - F.logsigmoid(-outputs).logsumexp(1)
+    return F.log_softmax(outputs, -1).logsumexp(1) - math.log(outputs.shape[1])
 
 
 class LossOfMembers(Module):

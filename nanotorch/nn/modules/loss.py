@@ -98,7 +98,7 @@ class BCELoss(_Loss):
         return F.binary_cross_entropy(input, target, self.weight, reduction=self.reduction)
 
 
-@LOSSES.register(tasks=("binary",))
+@LOSSES.register(tasks=("binary", "multilabel"))
 class BCEWithLogitsLoss(_Loss):
     """Binary cross entropy between logits and targets in [0, 1] of the same shape.
 

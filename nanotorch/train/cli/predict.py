@@ -19,9 +19,11 @@ The input has the columns that the model was trained on, in any order; further
 ones are left alone. The output has a row for each row of the input, in the same
 order: for classes `prediction` and `probability_<class>`, for numbers
 `prediction` in the units of the target, or `prediction_<target>` where there
-are several. With --interval, numbers have `prediction_low` and
-`prediction_high` too, and classes `prediction_set`, a JSON list; with --spread
-there is `prediction_spread`, a standard deviation.
+are several; for several targets of classes `prediction_<target>` and
+`probability_<target>=<class>`, of two classes for the second alone. With
+--interval, numbers have `prediction_low` and `prediction_high` too, and classes
+`prediction_set`, a JSON list; with --spread there is `prediction_spread`, a
+standard deviation.
 
 exit codes:
   0 done   1 failed   2 bad usage, or no run

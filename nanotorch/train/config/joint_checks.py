@@ -149,6 +149,11 @@ def _check_metrics(check: Check) -> None:
         if tasks is not None and "regression" not in tasks:
             check.report(("train", "monitor"), f"rmse is for regression, but {dataset} is {_either(tasks)}")
         return
+    if monitor.startswith("accuracy_"):  # of one of several targets
+        if tasks is not None and not tasks & {"multilabel", "multioutput"}:
+            message = f"{monitor} is for several targets of classes, but {dataset} is {_either(tasks)}; take accuracy"
+            check.report(("train", "monitor"), message)
+        return
     known = ["auto", "loss", "rmse", *(name for name in suits if tasks is None or tasks & suits[name])]
     near = closest(re.sub("^(validation|valid|val|test|train)_", "", monitor), known)
     hint = f"did you mean {near!r}?" if near else f"known: {', '.join(known)}"

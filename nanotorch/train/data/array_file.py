@@ -23,7 +23,7 @@ from nanotorch.train.data.columns.columns import known_column
 from nanotorch.train.data.columns.notation import PLAIN, text_of
 from nanotorch.train.data.disk_rows import DiskRows
 from nanotorch.train.data.table import Table, TableError, one_line, shown
-from nanotorch.train.data.targets import Targets, are_classes, class_targets, constant
+from nanotorch.train.data.targets import Labels, Targets, are_classes, class_targets, constant
 from nanotorch.utils import files
 
 MOST_INFLATED = 2**28  # bytes: a small file can claim any size, and only what is compressed costs nothing to store
@@ -86,8 +86,9 @@ def read_arrays(path: Path, target: str, task: str = "auto", drop: Collection[st
                 " array is taken as it is, so replace what is not finite, or train on a CSV or Parquet file, where"
                 " missing values are filled in"
             )
-    kind, numbers, target_names, notices = _targets(targets, where, task)
-    return Table(replace(features, digest=seen.hexdigest()), numbers, kind, names, target_names, None, notices)
+    kind, numbers, target_names, notices, classes = _targets(targets, where, task)
+    features = replace(features, digest=seen.hexdigest())
+    return Table(features, numbers, kind, names, target_names, None, notices, classes=classes)
 
 
 def _arrays_of_archive(path: Path, target: str) -> tuple[DiskRows, NDArray[Any]]:
@@ -256,23 +257,35 @@ def _targets(targets: NDArray[Any], where: str, task: str) -> Targets:
         row, which = np.argwhere(~np.isfinite(column))[0].tolist()
         raise TableError(f"{where}: the target is {column[row, which]} in row {row} (the first is 0)")
     several, texts = column.shape[1] > 1, targets.dtype.kind in "US"
-    if several and (task == "classification" or texts):
-        raise TableError(f"{where} has {column.shape[1]} columns, and a classification has one", "data", "target")
     if texts and task == "regression":
         raise TableError(f"{where} holds texts, and data.task is regression", "data", "task")
     notices: tuple[str, ...] = ()
-    if not several and task != "regression":
-        values, numbers = np.unique(column[:, 0], return_inverse=True)
-        whole = not texts and (targets.dtype.kind != "f" or bool((values == np.round(values)).all()))
-        classes, notices = are_classes(task, where, len(values), len(column), texts, whole)
-        if classes:
-            labels = [PLAIN.label(text_of(value)) for value in values.tolist()]
-            place = {label: index for index, label in enumerate(dict.fromkeys(labels))}
-            classes_of = np.array([place[label] for label in labels], np.int64)
-            return class_targets(where, tuple(place), classes_of[numbers.reshape(-1)], notices)
+    names = tuple(f"y{index}" for index in range(column.shape[1])) if several else ("y",)
+    if task != "regression":
+        looked = [
+            _labels(values, name, f"{where}, column {k}" if several else where, task)
+            for k, (name, values) in enumerate(zip(names, column.T, strict=True))
+        ]
+        found = class_targets(looked)
+        if found is not None:
+            return found
+        notices = tuple(notice for one in looked for notice in one.notices)
     floats = column.astype(np.float64)
     alike = np.flatnonzero((floats == floats[0]).all(axis=0))
     if alike.size:
         raise constant(where, f"{floats[0, alike[0]]:g}", f" of column {alike[0]}")
-    names_of_columns = tuple(f"y{index}" for index in range(column.shape[1])) if several else ("y",)
-    return Targets("regression", floats, names_of_columns, notices)
+    return Targets("regression", floats, names, notices)
+
+
+def _labels(column: NDArray[Any], name: str, place: str, task: str) -> Labels:
+    """Return a column of targets with its classes, and whether it is taken for them."""
+    values, numbers = np.unique(column, return_inverse=True)
+    texts = column.dtype.kind in "US"
+    whole = not texts and (column.dtype.kind != "f" or bool((values == np.round(values)).all()))
+    classes, notices = are_classes(task, place, len(values), len(column), texts, whole)
+    if not classes:
+        return Labels(name, place, (), numbers, texts, classes, notices)
+    labels = [PLAIN.label(text_of(value)) for value in values.tolist()]
+    names = {label: index for index, label in enumerate(dict.fromkeys(labels))}
+    classes_of = np.array([names[label] for label in labels], np.int64)
+    return Labels(name, place, tuple(names), classes_of[numbers.reshape(-1)], texts, classes, notices)

@@ -298,17 +298,15 @@ def _leaks(looked: _Looked) -> Iterator[Oddity]:
     at = _at(len(looked.rows), len(looked.few))
     few = looked.targets[at]
     found = []
+    numbers = looked.table.task == "regression"
+    tells, one = (_tells_number, "the target") if numbers else (_tells_class, "the class")
+    targets = looked.table.target_names if numbers or looked.table.classes else ("",)
     for name, index in [*looked.columns.items()][:MOST_COLUMNS]:
-        if looked.table.task == "regression":
-            for number, target in enumerate(looked.table.target_names):
-                if _tells_number(looked, name, looked.few[:, index], few[:, number]) and _tells_number(
-                    looked, name, looked.rows[:, index], looked.targets[:, number]
-                ):
-                    found.append((name, f"the target {shown(target)}" if few.shape[1] > 1 else "the target"))
-        elif _tells_class(looked, name, looked.few[:, index], few) and _tells_class(
-            looked, name, looked.rows[:, index], looked.targets
-        ):
-            found.append((name, "the class"))
+        for number, target in enumerate(targets):
+            of_few, of_all = (each.reshape(len(each), -1)[:, number] for each in (few, looked.targets))
+            if tells(looked, name, looked.few[:, index], of_few) and tells(looked, name, looked.rows[:, index], of_all):
+                several = f"{one} {shown(target)}" if numbers else f"{one} of target {shown(target)}"
+                found.append((name, several if len(targets) > 1 else one))
     if found:
         names = tuple(dict.fromkeys(name for name, _ in found))
         told = " and ".join(dict.fromkeys(what for _, what in found))

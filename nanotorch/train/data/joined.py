@@ -15,7 +15,10 @@ from nanotorch.train.data.data_notices import Noticed
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.table import FloatArray, Table
 
-ALIKE = ("task", "target_names", "column_names", "columns_of_numbers", "missing_values", "units", "rare", "dates")
+ALIKE = (
+    *("task", "target_names", "classes", "column_names", "columns_of_numbers", "missing_values", "units", "rare"),
+    "dates",
+)
 
 
 @dataclass(frozen=True, slots=True)

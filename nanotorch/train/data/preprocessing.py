@@ -29,6 +29,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from nanotorch.train.data.class_targets import Classes, by_target, encoded, widths
 from nanotorch.train.data.columns.category import Category
 from nanotorch.train.data.columns.dates import Dates, parts_of
 from nanotorch.train.data.columns.hashed_texts import hashed, hashed_columns
@@ -48,7 +49,7 @@ class Preprocessing:
     """What was done to the columns of the training part, and is done to every other row that the model sees.
 
     Attributes:
-        task: "binary", "multiclass" or "regression".
+        task: "binary", "multiclass", "regression", "multilabel" or "multioutput".
         feature_names: the columns that go in, as the table names them.
         target_names: the classes, or the columns of the targets.
         scaler: brings the numeric columns to a common size, or None.
@@ -64,6 +65,7 @@ class Preprocessing:
         dates: the columns of dates, whose parts are among `feature_names`.
         texts: the columns of free text, whose sums of words are too.
         truths: the numeric columns that held nothing but 0 and 1, which false and true are as well.
+        classes: of several targets of classes those of each (Note [Several targets of classes] in class_targets.py).
     """
 
     task: Task
@@ -81,6 +83,7 @@ class Preprocessing:
     dates: Mapping[str, Dates] = field(default_factory=dict)
     texts: tuple[str, ...] = ()
     truths: tuple[str, ...] = ()
+    classes: Classes = ()
 
     @classmethod
     def fit(
@@ -110,6 +113,7 @@ class Preprocessing:
                 Standardizer.fit(table.targets, "standardize_target") if scale_targets else None,
                 tuple(statistics.mean.tolist()),
                 rare=table.rare,
+                classes=table.classes,
             )
         texts = table.categories or {}
         numeric = _numeric(table.feature_names, texts)
@@ -151,6 +155,7 @@ class Preprocessing:
             table.dates,
             table.texts,
             tuple(name for name, column in zip(numeric, values.T, strict=True) if _holds_truths(column)),
+            table.classes,
         )
 
     # -- what the model sees (Note [Columns of the model])
@@ -208,7 +213,16 @@ class Preprocessing:
     @property
     def out_features(self) -> int:
         """How many outputs the model has: a logit for two classes, one for each of more, or one for each target."""
-        return 1 if self.task == "binary" else len(self.target_names)
+        return sum(widths(self.classes)) or (1 if self.task == "binary" else len(self.target_names))
+
+    @property
+    def of_classes(self) -> Classes:
+        """The classes of each target that has some: of one target its own, none for a regression."""
+        return self.classes or (() if self.task == "regression" else (self.target_names,))
+
+    def each(self, outputs: NDArray[Any]) -> list[NDArray[Any]]:
+        """Return the outputs for each target of classes, from those of all, (n, out_features)."""
+        return by_target(outputs, widths(self.classes)) if self.classes else [outputs]
 
     def features(self, table: Table) -> FloatArray:
         """Return the rows of a table as the model sees them, (n, in_features) float64."""
@@ -342,7 +356,9 @@ class Preprocessing:
         return self._lay_out(values, numbers)
 
     def targets(self, table: Table) -> Any:
-        """Return the targets as the loss sees them: class numbers (n,), or values (n, k) float64."""
+        """Return the targets as the loss sees them: class numbers (n,), values (n, k) float64, or `encoded` classes."""
+        if self.classes:
+            return encoded(table.targets, self.classes)
         return table.targets if self.target_scaler is None else self.target_scaler.transform(table.targets)
 
     def in_units(self, outputs: NDArray[Any]) -> FloatArray:
@@ -364,6 +380,8 @@ class Preprocessing:
             added["truths"] = self.truths
         if self.dates:
             added["dates"] = {name: dates.state() for name, dates in self.dates.items()}
+        if self.classes:
+            added["classes"] = self.classes
         if self.rare is not None:
             added["rare"] = self.rare
         return added | {
@@ -398,6 +416,7 @@ class Preprocessing:
             truths=tuple(state.get("truths", ())),
             dates={name: Dates.from_state(one) for name, one in state.get("dates", {}).items()},
             rare=Rare(tuple(state["rare"][0]), state["rare"][1]) if state.get("rare") else None,
+            classes=tuple(map(tuple, state.get("classes", ()))),
         )
 
 

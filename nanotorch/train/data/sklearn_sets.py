@@ -34,6 +34,9 @@ Seed = Annotated[int, Between(0, 2**32 - 1)]
 DOWNLOAD_TIMEOUT = 20.0  # seconds without an answer, per connection
 
 
+SEVERAL: tuple[Task, ...] = ("multilabel", "multioutput")
+
+
 def possible_tasks(name: str, arguments: Mapping[str, Any]) -> set[Task]:
     """Return the tasks that the dataset may turn out to be, as far as can be told without loading it.
 
@@ -47,13 +50,19 @@ def possible_tasks(name: str, arguments: Mapping[str, Any]) -> set[Task]:
     task = facts.get("task")
     if task in DATASETS.arguments(name):
         task = arguments.get(task) or DATASETS.arguments(name)[task].default
+    numbers: set[Task] = {"regression"}
     if task == "regression":
-        return {"regression"}
-    if task == "classification":
-        if not isinstance(classes, int):
-            return {"binary", "multiclass"}
+        return numbers
+    if task == "classification" and isinstance(classes, int):
         return {"binary"} if classes == 2 else {"multiclass"}
-    return {"binary", "multiclass", "regression"}
+    known: set[Task] = {"binary", "multiclass"}
+    if "target" in DATASETS.arguments(name):
+        target, file = arguments.get("target"), str(arguments.get("file"))
+        if isinstance(target, list | tuple) and len(target) > 1:
+            known = set(SEVERAL)
+        elif not isinstance(target, str) or target.endswith(".npy") or file.endswith(".npz"):  # arrays of any width
+            known |= set(SEVERAL)
+    return known if task == "classification" else known | numbers
 
 
 def offline_names() -> list[str]:

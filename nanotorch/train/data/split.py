@@ -43,7 +43,7 @@ def split(
     part a row is a DataError.
     """
     parts = divided(table, test_size, validation_size, seed, fold)
-    if table.division is not None:
+    if table.division is not None or table.classes:
         _refuse_unlearnt_classes(table, parts[0])
     tables = [table.rows(rows) if len(rows) else None for rows in parts]
     assert tables[0] is not None, "a part without rows is refused"
@@ -67,7 +67,9 @@ def divided(
     elif how.by == "group" and how.values is not None:
         _refuse_shared_groups(how, how.values)
         generator = _shuffler(seed)
-        classes = np.zeros(len(free), np.int64) if table.task == "regression" else table.targets[free]
+        classes = np.zeros(len(free), np.int64)
+        if table.task != "regression":
+            classes = np.unique(table.targets[free], axis=0, return_inverse=True)[1].reshape(-1)
         groups = how.values[free].astype(np.int64)
         parts[free] = divided_by_groups(groups, classes, sizes, fold, generator, how.column)
     elif how.by == "time" and how.values is not None:
@@ -83,7 +85,7 @@ def training_rows(
 ) -> Numbers:
     """Return the rows that are for training; a DataError where `split` raises one."""
     rows = divided(table, test_size, validation_size, seed, fold)[0]
-    if table.division is not None:
+    if table.division is not None or table.classes:
         _refuse_unlearnt_classes(table, rows)
     return rows
 
@@ -106,16 +108,14 @@ def _at_random(
 ) -> tuple[Numbers, Numbers, Numbers]:
     validation_size, test_size = sizes
     generator = _shuffler(seed)
-    groups = _groups(table)
-    by_class = [np.arange(len(table))]
-    if table.task != "regression":
-        by_class = np.split(np.argsort(table.targets, kind="stable"), np.cumsum([count for _, count in groups])[:-1])
+    groups, strata = _groups(table, test_size, validation_size, fold)
+    by_class = np.split(np.argsort(strata, kind="stable"), np.cumsum([count for _, count in groups])[:-1])
     parts: tuple[list[Numbers], ...] = ([], [], [])
     mistakes, divisions = Mistakes(), list[tuple[int, int, int]]()
     for turn, (what, count) in enumerate(groups):
         with mistakes.gathered():
             divisions.append(_division(what, count, test_size, validation_size, fold, turn))
-    for problem in mistakes.found if table.task != "regression" else ():
+    for problem in mistakes.found if table.task in ("binary", "multiclass") else ():
         problem.args = (f"{problem}; data.rare: group puts such classes together, drop leaves them out",)
     mistakes.tell()
     for (_, count), rows, (train, validation, end) in zip(groups, by_class, divisions, strict=True):
@@ -147,24 +147,33 @@ def _refuse_shared_groups(how: Division, groups: FloatArray) -> None:
 
 def _refuse_unlearnt_classes(table: Table, training: Numbers) -> None:
     """A DataError for classes that have rows, and none for training: no model can know them."""
-    if table.task == "regression":
-        return
     mistakes = Mistakes()
-    for number in _unlearnt(table, training).tolist():
-        with mistakes.gathered():
-            rows = counted(int((table.targets == number).sum()), "row")
-            raise DataError(
-                f"class {table.target_names[number]!r} has {rows}, none of them for training, and a model knows no"
-                " class that it has not seen; data.rare: drop leaves such classes out",
-                "data",
-                "split",
-            )
+    for target, (names, numbers) in enumerate(table.class_numbers):
+        for number in _unlearnt(names, numbers[training]).tolist():
+            with mistakes.gathered():
+                rows = counted(int((numbers == number).sum()), "row")
+                advice = (
+                    f"leave {shown(table.target_names[target])} out of data.target, or such rows out of the file"
+                    if table.classes
+                    else "data.rare: drop leaves such classes out"
+                )
+                raise DataError(
+                    f"class {names[number]!r}{_of(table, target)} has {rows}, none of them for training, and a model"
+                    f" knows no class that it has not seen; {advice}",
+                    "data",
+                    "split" if table.division is not None else "target",
+                )
     mistakes.tell()
 
 
-def _unlearnt(table: Table, training: Numbers) -> Numbers:
-    """Return the classes that no row for training has."""
-    return np.flatnonzero(np.bincount(table.targets[training], minlength=len(table.target_names)) == 0)
+def _of(table: Table, target: int) -> str:
+    """Return of which target a class is, where there are several."""
+    return f" of target {shown(table.target_names[target])}" if table.classes else ""
+
+
+def _unlearnt(names: Sequence[str], numbers: Numbers) -> Numbers:
+    """Return the classes that none of these rows has."""
+    return np.flatnonzero(np.bincount(numbers, minlength=len(names)) == 0)
 
 
 def _notices(table: Table, parts: Sequence[Numbers]) -> Iterator[str]:
@@ -188,10 +197,11 @@ def _notices(table: Table, parts: Sequence[Numbers]) -> Iterator[str]:
         left = len(table) - sum(map(len, parts))
         later = f"; {counted(left, 'row')} after that are not used by this fold" if left else ""
         yield f"data.split, by column {shown(how.column)}: {spans}{later}"
-    for name, rows in names[1:] if table.task != "regression" else ():
-        absent = [repr(table.target_names[k]) for k in _unlearnt(table, rows).tolist()]
-        if absent:
-            yield f"the {name} part has no row of class {listed(absent, LISTED)}"
+    for name, rows in names[1:]:
+        for target, (classes, numbers) in enumerate(table.class_numbers):
+            absent = [repr(classes[k]) for k in _unlearnt(classes, numbers[rows]).tolist()]
+            if absent:
+                yield f"the {name} part has no row of class {listed(absent, LISTED)}{_of(table, target)}"
 
 
 def _time(how: Division, value: float) -> str:
@@ -214,6 +224,13 @@ def without_rare(
     """
     if table.task == "regression":
         return table
+    if table.classes:
+        raise DataError(
+            f"data.rare is for one target of classes, and data.target names {len(table.classes)}: leave it out, or"
+            " leave targets with very rare classes out",
+            "data",
+            "rare",
+        )
     folds = [None] if fold is None else [(number, fold[1]) for number in range(1, fold[1] + 1)]
     counts = np.bincount(table.targets, minlength=len(table.target_names))
     said, free, left = table.division, counts, (validation_size, test_size)
@@ -234,7 +251,8 @@ def without_rare(
     else:
         rare = np.zeros(len(counts), bool)
         for one in folds:
-            rare[_unlearnt(table, divided(table, test_size, validation_size, seed, one)[0])] = True
+            known = table.targets[divided(table, test_size, validation_size, seed, one)[0]]
+            rare[_unlearnt(table.target_names, known)] = True
     if not rare.any():
         return table
     names = [name for name, few in zip(table.target_names, rare, strict=True) if not few]
@@ -283,13 +301,38 @@ def without_rare(
     return found if at_random else without_rare(found, test_size, validation_size, fold, how, seed)
 
 
-def _groups(table: Table) -> list[tuple[str, int]]:
-    """Return what is divided into parts of the same shares, in words, and how many rows it has."""
-    names = table.target_names
+def _groups(
+    table: Table, test_size: float, validation_size: float, fold: tuple[int, int] | None
+) -> tuple[list[tuple[str, int]], Numbers]:
+    """Return what is divided into parts of the same shares, in words, and how many rows it has; and which of them each
+    row belongs to.
+
+    Of several targets of classes these are the rows that agree in all of them (the label powerset of Sechidis,
+    Tsoumakas and Vlahavas, "On the Stratification of Multi-Label Data", 2011); those of combinations that are too rare
+    for that are divided together.
+    """
+    names, whole = table.target_names, f"the table has {len(table)} rows"
     if table.task == "regression":
-        return [(f"the table has {len(table)} rows", len(table))]
-    counts = np.bincount(table.targets, minlength=len(names)).tolist()
-    return [(f"class {shown(name)} has {count} rows", count) for name, count in zip(names, counts, strict=True)]
+        return [(whole, len(table))], np.zeros(len(table), np.int64)
+    if not table.classes:
+        counts = np.bincount(table.targets, minlength=len(names)).tolist()
+        every = [(f"class {shown(name)} has {count} rows", count) for name, count in zip(names, counts, strict=True)]
+        return every, table.targets
+    combined = np.unique(table.targets, axis=0, return_inverse=True)[1].reshape(-1)
+
+    def too_few(count: int) -> bool:
+        try:
+            _division("", count, test_size, validation_size, fold, 0)
+        except DataError:
+            return True
+        return False
+
+    sizes = np.bincount(combined)
+    rare = np.array([too_few(size) for size in sizes.tolist()])
+    if rare.any() and not rare.all() and too_few(int(sizes[rare].sum())):
+        rare[np.where(rare, 0, sizes).argmax()] = True  # the rare ones join the most frequent one
+    strata = np.where(rare, np.count_nonzero(~rare), np.cumsum(~rare) - 1)[combined]
+    return [(whole, size) for size in np.bincount(strata).tolist()], strata
 
 
 def _division(

@@ -10,10 +10,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nanotorch.train.data.class_targets import Classes
 from nanotorch.train.data.disk_rows import DiskRows
 from nanotorch.train.terminal.text_report import MOST_PROBLEMS, listed
 
-Task = Literal["binary", "multiclass", "regression"]
+Task = Literal["binary", "multiclass", "regression", "multilabel", "multioutput"]
 FloatArray = NDArray[np.float64]
 
 
@@ -142,8 +143,9 @@ class Table:
     """Features and targets of a supervised problem, checked when it is made.
 
     `features` is (n, d) float64. `targets` is (n,) int64 class numbers, indices into `target_names`, for the
-    tasks "binary" and "multiclass"; it is (n, k) float64, one column per target name, for "regression".
-    Anything else, and any value that is not finite, is a DataError that names the place.
+    tasks "binary" and "multiclass"; it is (n, k) float64, one column per target name, for "regression"; and for several
+    targets of classes (Note [Several targets of classes] in class_targets.py) it is (n, k) int64, whose column k holds
+    indices into `classes[k]`. Anything else, and any value that is not finite, is a DataError that names the place.
 
     Features may be as they were found: `categories`, if it is not None, maps the columns of categories to their texts;
     such a column holds the numbers of texts, and any column NaN where a value is missing. `notices` is what the user
@@ -168,6 +170,7 @@ class Table:
     rare: Rare | None = None
     division: Division | None = None
     weights: FloatArray | None = None
+    classes: Classes = ()
 
     def __post_init__(self) -> None:
         """Refuse what could not be trained on."""
@@ -189,12 +192,31 @@ class Table:
             if len(self.target_names) != targets.shape[1]:
                 raise DataError(f"{targets.shape[1]} target columns but {len(self.target_names)} names of them")
             _refuse_non_finite(targets, "target", self.target_names)
+        elif self.task in ("multilabel", "multioutput"):
+            if targets.ndim != 2 or not targets.shape[1] == len(self.target_names) == len(self.classes):
+                raise DataError(
+                    f"targets of classes must be (n, k) with k names and k lists of classes, got {targets.shape},"
+                    f" {len(self.target_names)} names and {len(self.classes)} lists"
+                )
+            for labels, names in zip(targets.T, self.classes, strict=True):
+                _check_labels(labels, names)
+            if (self.task == "multilabel") != all(len(names) == 2 for names in self.classes):
+                raise DataError(f"a target of more than two classes is what makes the task multioutput: {self.task}")
         else:
             _check_labels(targets, self.target_names)
 
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.features)
+
+    @property
+    def class_numbers(self) -> list[tuple[tuple[str, ...], NDArray[np.int64]]]:
+        """For each target of classes their names and the number of each row's, (n,); empty for a regression."""
+        if self.task == "regression":
+            return []
+        if not self.classes:
+            return [(self.target_names, self.targets)]
+        return list(zip(self.classes, self.targets.T, strict=True))
 
     def rows(self, index: NDArray[np.int64]) -> Table:
         """Return the table of these rows only."""

@@ -29,7 +29,7 @@ from nanotorch.train.data.csv_file import read_csv
 from nanotorch.train.data.data_findings import FEWEST
 from nanotorch.train.data.division.from_file import RowMetadata
 from nanotorch.train.data.table import FloatArray, Mistakes, Table, TableError, one_line, quoted, shown
-from nanotorch.train.data.targets import Targets, are_classes, class_targets, constant
+from nanotorch.train.data.targets import Labels, Targets, are_classes, class_targets, constant
 from nanotorch.train.data.text_format import TextFormat, cell_separator, text_encoding
 from nanotorch.utils import files
 
@@ -76,7 +76,7 @@ def table_file(
 
     Args:
         file: its path, from the current directory.
-        target: the column to predict, or for a regression several.
+        target: the column to predict, or several: all numbers, or all classes.
         task: what to predict: classes or numbers; auto takes texts and whole numbers of at most 20 different values
             for classes.
         numeric: columns that hold numbers; a text in one is an error.
@@ -370,8 +370,6 @@ def table_of(
             )
         if not target or len(set(target)) != len(target):
             raise TableError("data.target names one column, or several different ones", "data", "target")
-        if task == "classification" and len(target) > 1:
-            raise TableError(f"data.target names {len(target)} columns, and a classification has one", "data", "target")
     all_rows, of_kind = whole, {*numeric, *categorical, *dates}
     if set(target) <= set(whole):  # else that is said, and the columns are looked at all the same
         with mistakes.gathered():
@@ -453,6 +451,7 @@ def table_of(
         tuple(free),
         division=division,
         weights=weights,
+        classes=found.classes,
     )
 
 
@@ -539,33 +538,18 @@ def _targets(
 ) -> Targets:
     """Return the targets; what stands beside their numbers is added to `units`."""
     notices: tuple[str, ...] = ()
-    if task != "regression" and len(target) == 1:
-        name, notation = target[0], whole.notation
-        names, places = codes(whole[name], notation)
-        labels = places.astype(np.int64)
-        sure = name in numeric
-        kind = Kind(notation.numbers(names)) if task == "classification" else kind_of(whole, name, notation, sure=sure)
-        numbers = kind.numbers
-        whole_numbers = numbers is not None and bool(np.all(np.isfinite(numbers) & (numbers == np.round(numbers))))
-        classes, told = are_classes(
-            task, shown(name), len(names), whole.rows, texts=numbers is None, whole=whole_numbers
-        )
-        if task == "auto" and classes and dates_of(whole, name) is not None:
-            raise TableError(
-                f"{whole.source}: the target {shown(name)} holds dates, which are neither classes nor numbers; write"
-                " them as numbers, such as days since one of them, or state data.task: classification",
-                "data",
-                "target",
-            )
-        notices = (*kind.notices, *told)
-        if classes:
-            values = notation.numbers(names, kind.unit)
-            if values is not None:  # in the order of the numbers, not of their texts
-                order = np.argsort(values, kind="stable")
-                names, labels = tuple(names[place] for place in order), np.argsort(order)[labels]
-            label = f"{whole.source}: the target {shown(name)}"
-            return class_targets(label, names, labels, notices)
-    mistakes, columns = Mistakes(), list[FloatArray]()
+    mistakes = Mistakes()
+    if task != "regression":
+        looked = []
+        for name in target:
+            with mistakes.gathered():
+                looked.append(_labels(whole, name, task, name in numeric))
+        mistakes.tell()
+        found = class_targets(looked)
+        if found is not None:
+            return found
+        notices = tuple(notice for one in looked for notice in one.notices)
+    columns = list[FloatArray]()
     for name in target:
         with mistakes.gathered():
             otherwise = "for classes take a loss for classes, and data.task: classification"
@@ -580,3 +564,27 @@ def _targets(
                 units[name] = kind.unit
     mistakes.tell()
     return Targets("regression", np.stack(columns, 1), tuple(target), notices)
+
+
+def _labels(whole: Columns, name: str, task: str, sure: bool) -> Labels:
+    """Return a column of targets with its classes, and whether it is taken for them."""
+    notation = whole.notation
+    names, places = codes(whole[name], notation)
+    labels = places.astype(np.int64)
+    kind = Kind(notation.numbers(names)) if task == "classification" else kind_of(whole, name, notation, sure=sure)
+    numbers = kind.numbers
+    whole_numbers = numbers is not None and bool(np.all(np.isfinite(numbers) & (numbers == np.round(numbers))))
+    classes, told = are_classes(task, shown(name), len(names), whole.rows, texts=numbers is None, whole=whole_numbers)
+    if task == "auto" and classes and dates_of(whole, name) is not None:
+        raise TableError(
+            f"{whole.source}: the target {shown(name)} holds dates, which are neither classes nor numbers; write"
+            " them as numbers, such as days since one of them, or state data.task: classification",
+            "data",
+            "target",
+        )
+    values = notation.numbers(names, kind.unit) if classes else None
+    if values is not None:  # in the order of the numbers, not of their texts
+        order = np.argsort(values, kind="stable")
+        names, labels = tuple(names[place] for place in order), np.argsort(order)[labels]
+    place = f"{whole.source}: the target {shown(name)}"
+    return Labels(name, place, names, labels, numbers is None, classes, (*kind.notices, *told))

@@ -16,6 +16,7 @@ from nanotorch.optim.lr_scheduler import LinearLR, LRScheduler, OneCycleLR, Sequ
 from nanotorch.registry import LOSSES, METRICS, MODELS, OPTIMIZERS, SCHEDULERS, closest
 from nanotorch.train.config.loading import batch_size_of, epochs_of
 from nanotorch.train.config.sections import Config
+from nanotorch.train.data.class_targets import widths
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.table import DataError
 from nanotorch.train.fit.loop import FitOptions
@@ -133,6 +134,8 @@ def kind_of_outputs(config: Config, preprocessing: Preprocessing) -> Kind:
     """Return what the outputs of the model are: logits, whose mean is that of the probabilities, or values."""
     if preprocessing.task == "regression" or not LOSSES.entry(config.loss.name).facts.get("probabilities", True):
         return "values"
+    if preprocessing.task == "multioutput":
+        return widths(preprocessing.classes)
     return "multiclass" if preprocessing.task == "multiclass" else "binary"
 
 
@@ -186,7 +189,11 @@ def monitored(config: Config, preprocessing: Preprocessing) -> str:
     name, task = config.train.monitor, preprocessing.task
     if name == "auto":
         return main_metric(task)
-    usual = ["loss", "accuracy"]
+    usual = [
+        "loss",
+        "accuracy",
+        *(f"accuracy_{target}" for target in preprocessing.target_names if preprocessing.classes),
+    ]
     if task == "regression":
         targets = preprocessing.target_names
         usual = (

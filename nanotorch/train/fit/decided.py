@@ -50,19 +50,21 @@ def settled(config: Config, table: Table) -> tuple[Config, list[str]]:
         told.insert(0, f"AdamW with {numbers}")
     if told:
         notes.append(f"chosen for about {rows:,} rows of training, where the config leaves it open: {', '.join(told)}")
-    if options.monitor == "auto" and table.task in ("binary", "multiclass"):
+    if options.monitor == "auto" and table.task != "regression":
         counted = table
         if section.rare != "refuse":
             sizes = section.test_size, section.validation_size
             counted = without_rare(table, *sizes, section.fold, section.rare, config.seed or 0)
-        counts = np.bincount(counted.targets, minlength=len(counted.target_names))
-        if is_uneven(counts):
-            chosen["monitor"] = "loss"
-            name, share = counted.target_names[int(counts.argmax())], counts.max() / counts.sum()
-            notes.append(
-                f"always {name!r} would have an accuracy of {share:.1%}, so the best epoch is that of the smallest"
-                " validation loss (train.monitor states another score)"
-            )
+        for target, (names, labels) in enumerate(counted.class_numbers):
+            counts = np.bincount(labels, minlength=len(names))
+            if is_uneven(counts) and "monitor" not in chosen:
+                chosen["monitor"] = "loss"
+                of = f" for target {counted.target_names[target]!r}" if counted.classes else ""
+                notes.append(
+                    f"always {names[int(counts.argmax())]!r} would have an accuracy of"
+                    f" {counts.max() / counts.sum():.1%}{of}, so the best epoch is that of the smallest validation loss"
+                    " (train.monitor states another score)"
+                )
     config = with_training(config, chosen)
     if config.preset is not None:
         schedule = "no schedule" if config.scheduler is None else config.scheduler.name

@@ -15,6 +15,7 @@ from nanotorch import nn
 from nanotorch.registry import LOSSES, METRICS, closest
 from nanotorch.train.config.loading import batch_size_of
 from nanotorch.train.config.sections import Config, as_tensors
+from nanotorch.train.data.class_targets import widths
 from nanotorch.train.data.columns.notation import spellings
 from nanotorch.train.data.disk_dataset import RowsOnDisk
 from nanotorch.train.data.disk_rows import DiskRows
@@ -33,6 +34,13 @@ def loss_and_parts(
     """Return the loss, which sums over rows (or gives that of each, where they have weights), and the parts of the data
     on their device, as it wants them, unless they are there already.
     """
+    if config.train.calibration is not None and data.preprocessing.classes:
+        raise DataError(
+            "train.calibration is for one target of classes, and this run has several: leave it out, or train a model"
+            " for each",
+            "train",
+            "calibration",
+        )
     if config.train.calibration is not None and data.preprocessing.task == "regression":
         raise DataError("train.calibration is for classes, and the data are a regression", "train", "calibration")
     dtype = getattr(torch, config.dtype)
@@ -61,6 +69,13 @@ def class_weights(given: str | Mapping[str, float] | None, table: Table) -> NDAr
     if given is None:
         return None
     names = table.target_names
+    if table.classes:
+        labels = "; a loss of {name: BCEWithLogitsLoss, pos_weight: [...]} weighs each" * (table.task == "multilabel")
+        raise DataError(
+            f"loss.class_weight is for one target of classes, and this run has {len(names)}{labels}",
+            "loss",
+            "class_weight",
+        )
     if table.task == "regression":
         raise DataError("loss.class_weight is for classes, and the data are a regression", "loss", "class_weight")
     if given == "balanced":
@@ -105,7 +120,8 @@ def summing_loss(
         )
     elif by_class is not None:
         arguments["weight"] = torch.tensor(by_class)
-    expected, of = {"multiclass": (len(table.target_names), "classes"), "binary": (1, "output")}.get(
+    count = len(table.target_names)
+    expected, of = {"multiclass": (count, "classes"), "binary": (1, "output"), "multilabel": (count, "labels")}.get(
         table.task, (None, "")
     )
     for key in ("weight", "pos_weight"):
@@ -113,7 +129,7 @@ def summing_loss(
         if expected is not None and values is not None and len(values) != expected:
             raise DataError(f"loss.{key} has {len(values)} values for {expected} {of}", "loss", key)
     if name == "auto":
-        arguments["task"] = table.task
+        arguments |= {"task": table.task, "sizes": widths(table.classes)}
     loss: nn.Module = LOSSES.get(name)(**arguments, reduction=reduction)
     return loss
 
@@ -167,23 +183,20 @@ def _try_scores(config: Config, part: Table) -> None:
 
 def _why_not(name: str, part: Table) -> str | None:
     """Return why a part of the data cannot have a score; None if it can."""
-    classes = len(part.target_names) if part.task == "multiclass" else 1
+    classes = max(map(len, part.classes), default=len(part.target_names) if part.task == "multiclass" else 1)
     tasks = METRICS.entry(name).facts["tasks"]
     if part.task not in tasks:
         return f"is for {' or '.join(tasks)}, and the data are {part.task}"
     message = sklearn_scores.too_large(name, len(part), classes)
     if message is not None:
         return f"cannot be computed: {message}; leave it out"
-    as_labels = classes > 1 and sklearn_scores.takes_labels(name)
-    outputs = (
-        np.zeros(len(part), np.int64)
-        if as_labels
-        else np.zeros((len(part), len(part.target_names) if classes == 1 else classes))
-    )
+    as_labels = part.task == "multiclass" and sklearn_scores.takes_labels(name)
+    width = sum(widths(part.classes)) or (len(part.target_names) if classes == 1 else classes)
+    outputs = np.zeros(len(part), np.int64) if as_labels else np.zeros((len(part), width))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            value = sklearn_scores.score(name, part.task, outputs, part.targets, part.weights)
+            value = sklearn_scores.score(name, part.task, outputs, part.targets, part.weights, part.classes)
     except ValueError as error:
         return f"cannot be computed: {error}"
     if not np.isfinite(value):

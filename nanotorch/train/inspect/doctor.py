@@ -24,7 +24,7 @@ from nanotorch.registry import DATASETS, METRICS
 from nanotorch.train.config.loading import batch_size_of, epochs_of
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data.data_findings import CHECKS, MOST_ROWS
-from nanotorch.train.data.table import Table, quoted_columns, spread_rows
+from nanotorch.train.data.table import Table, quoted, quoted_columns, spread_rows
 from nanotorch.train.fit.build import Setup, key_of_rate, rate_of, steps_per_epoch
 from nanotorch.train.fit.decided import is_uneven, settled_data
 from nanotorch.train.fit.loop import DivergedError
@@ -229,6 +229,18 @@ def _some(table: Table) -> Table:
 def _imbalance(config: Config, data: Data) -> Iterator[Finding]:
     train = data.parts["train"]
     if train.task == "regression":
+        return
+    if train.classes:
+        of_each = [np.bincount(numbers, minlength=len(names)) for names, numbers in train.class_numbers]
+        uneven = [name for name, of in zip(train.target_names, of_each, strict=True) if is_uneven(of)]
+        monitor = main_metric(train.task) if config.train.monitor == "auto" else config.train.monitor
+        if uneven and (monitor.startswith("accuracy") or (monitor in METRICS and counts_rows(monitor))):
+            yield Finding(
+                "class imbalance",
+                f"of {len(of_each)} targets the classes of {quoted(uneven)} have very different numbers of rows",
+                "an accuracy hardly sees the rare class of such a target, and the loss does",
+                {"train.monitor": "loss"},
+            )
         return
     counts = np.bincount(train.targets, minlength=len(train.target_names))
     most, least = int(counts.argmax()), int(counts.argmin())

@@ -42,9 +42,8 @@ def _data(config: Config, data: Data, parts: dict[str, Part]) -> str:
     preprocessing = data.preprocessing
     names = [printable(name, kept="") for name in preprocessing.target_names]
     shown = listed(names, 5)
-    what = (
-        f"{len(names)} classes: {shown}" if preprocessing.task != "regression" else f"{len(names)} to predict: {shown}"
-    )
+    one_of_classes = preprocessing.task in ("binary", "multiclass")
+    what = f"{len(names)} classes: {shown}" if one_of_classes else f"{len(names)} to predict: {shown}"
     rows = ", ".join(f"{len(part):,} {name}" for name, part in parts.items())
     size = sum(tensor.nbytes for part in parts.values() for tensor in part.dataset.tensors)
     lines = [

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from nanotorch.train.config.strict_yaml import show
 from nanotorch.train.data.columns.dates import Part, date_format
 from nanotorch.train.data.columns.hashed_texts import hashed_columns
+from nanotorch.train.data.table import Task
 from nanotorch.train.terminal.command import UsageError
 from nanotorch.train.terminal.standard_streams import printable
 from nanotorch.utils import files
@@ -140,7 +141,7 @@ class DatesState(Schema):
 class Prepared(Schema):
     """Preprocessing.state."""
 
-    task: Literal["binary", "multiclass", "regression"]
+    task: Task
     feature_names: Names
     target_names: Names
     scaler: Scaler | Quantiles | None
@@ -155,6 +156,7 @@ class Prepared(Schema):
     dates: dict[str, DatesState] = {}
     texts: Names = ()
     truths: Names = ()
+    classes: tuple[Names, ...] = ()
 
     @model_validator(mode="after")
     def _fits(self) -> Prepared:
@@ -187,6 +189,11 @@ class Prepared(Schema):
             self.task, not self.target_names
         ):
             raise ValueError(f"target_names has {len(self.target_names)} for the task {self.task}")
+        several = self.task in ("multilabel", "multioutput")
+        if len(self.classes) != several * len(self.target_names) or any(len(names) < 2 for names in self.classes):
+            raise ValueError(f"classes has {len(self.classes)} for {len(self.target_names)} targets ({self.task})")
+        if several and (self.task == "multilabel") != all(len(names) == 2 for names in self.classes):
+            raise ValueError(f"classes: these are not of the task {self.task}")
         return self
 
 
@@ -272,11 +279,22 @@ class ClassFacts(Schema):
     support: Count
 
 
+class TargetFacts(Schema):
+    """One of several targets of classes, in the summary."""
+
+    name: str
+    classes: Count
+    accuracy: float
+    most_frequent: float
+    balanced_accuracy: float
+    f1: float
+
+
 class Summary(Schema):
     """summary.json of a run."""
 
     name: str
-    task: Literal["binary", "multiclass", "regression"]
+    task: Task
     best_epoch: Count
     epochs: Count
     steps: Count
@@ -287,6 +305,7 @@ class Summary(Schema):
     scores: Scores
     classes: list[ClassFacts] | None = None
     calibration_error: float | None = None
+    targets: list[TargetFacts] | None = None
     temperature: Scale | None = None
     verdict: list[str] | None = None
     seconds: float

@@ -343,9 +343,9 @@ def _errors(run: ComparedRun, part: str, by: str) -> NDArray[np.float64] | None:
     if off is None or part != "validation":
         return None
     if task != "regression":
-        if by == "accuracy" and task == "binary":
-            return (off[:, 0] >= 0.5).astype(np.float64)
-        losses = -np.log(np.maximum(1 - off[:, 0], np.finfo(float).tiny))
+        if by == "accuracy" and task in ("binary", "multilabel"):
+            return np.where((off >= 0.5).any(axis=1), 1.0, 0.0)
+        losses = np.mean(-np.log(np.maximum(1 - off, np.finfo(float).tiny)), axis=1)
         plain = math.isclose(losses.mean(), run.score(part, "loss") or 0.0, rel_tol=0.01)
         return losses if by == "loss" and plain else None
     loss = run.config.get("loss.name") if by == "loss" else "MSELoss"

@@ -115,10 +115,15 @@ def describe_categories(name: str, codes: NDArray[Any], texts: Sequence[str]) ->
 
 
 def class_counts(parts: Mapping[str, Table]) -> list[tuple[str, list[int]]]:
-    """Return every class with the number of its rows in each part."""
-    names = next(iter(parts.values())).target_names
-    counts = [np.bincount(part.targets, minlength=len(names)).tolist() for part in parts.values()]
-    return [(name, [count[k] for count in counts]) for k, name in enumerate(names)]
+    """Return every class with the number of its rows in each part; of several targets as `target=class`."""
+    found = []
+    for target, (names, _) in enumerate(next(iter(parts.values())).class_numbers):
+        numbers = [part.class_numbers[target][1] for part in parts.values()]
+        counts = [np.bincount(of, minlength=len(names)).tolist() for of in numbers]
+        several = next(iter(parts.values()))
+        first = f"{several.target_names[target]}=" if several.classes else ""
+        found += [(f"{first}{name}", [count[k] for count in counts]) for k, name in enumerate(names)]
+    return found
 
 
 def _some_rows(table: Table) -> slice:

@@ -43,8 +43,10 @@ class Dependence(NamedTuple):
 
 def shown(found: Findings) -> list[int]:
     """Return of which outputs the answers are told: the first target, the second of two classes, of more the most
-    frequent ones.
+    frequent ones; of several targets of classes the first ones.
     """
+    if found.several:
+        return list(range(min(len(found.names), MOST_CLASSES)))
     if found.is_regression or len(found.names) == 2:
         return [0 if found.is_regression else 1]
     counts = np.bincount(found.parts["train"].targets, minlength=len(found.names))
@@ -89,4 +91,15 @@ def _values(found: Findings, name: str) -> tuple[NDArray[np.float64], list[float
 
 def _answers(found: Findings, features: NDArray[np.float64]) -> NDArray[np.float64]:
     outputs = found.outputs_of(features)
+    if found.several:
+        pieces = zip(found.preprocessing.each(outputs), told_classes(found), strict=True)
+        return np.stack([classification.probabilities(one)[:, k] for one, k in pieces], axis=1)
     return found.preprocessing.in_units(outputs) if found.is_regression else classification.probabilities(outputs)
+
+
+def told_classes(found: Findings) -> list[int]:
+    """Return of several targets of classes the one of each whose probability is told: of two the second, of more the
+    most frequent one.
+    """
+    counted = found.parts["train"].class_numbers
+    return [1 if len(names) == 2 else int(np.bincount(numbers).argmax()) for names, numbers in counted]

@@ -91,6 +91,8 @@ def _together(
         summaries = [run.summary for run in runs]
         if "called" in kept[0]:
             return _of_classes(kept, summaries, judged, what, once)
+        if (summaries[0] or {}).get("targets"):
+            return "", [_of_targets([summary or {} for summary in summaries], judged)]
         return _of_numbers(root, kept, what, once)
     except (FileNotFoundError, RecordError, LookupError, ValueError):
         return "", [Html("<p>What the runs said of these parts is not there, or not of one kind.</p>")]
@@ -117,6 +119,20 @@ def _of_classes(
         f" all of them {short(names[most], 40)!r}, the most frequent class, is right for {usual}."
     )
     return said, [matrix(counts, names, judged)]
+
+
+def _of_targets(summaries: Sequence[Mapping[str, Any]], judged: str) -> Html:
+    """Return the mean scores of several targets of classes."""
+    every = [summary["targets"] for summary in summaries]
+    if any([each["name"] for each in targets] != [each["name"] for each in every[0]] for targets in every):
+        raise ValueError("the runs have other targets")
+    keys = ("accuracy", "most_frequent", "balanced_accuracy", "f1")
+    lines = [
+        [of_runs[0]["name"], *(float(np.mean([each[key] for each in of_runs])) for key in keys)]
+        for of_runs in zip(*every, strict=True)
+    ]
+    heads = ["target", "accuracy", "most frequent class", "balanced accuracy", "mean F1"]
+    return table(f"Means over {counted(len(every), 'run')}, each on its {judged} part", heads, lines)
 
 
 def _of_numbers(root: Path, kept: Sequence[Mapping[str, Any]], what: str, once: bool) -> tuple[str, list[Html]]:
@@ -166,8 +182,9 @@ def _apart(root: Path, parts: Mapping[str, Table]) -> Iterator[Html]:
             guessed: NDArray[Any] = run.preprocessing.in_units(outputs)
             far = of_numbers(np.stack([run.preprocessing.in_units(one) for one in said]))
         else:
-            guessed = predicted(outputs)
-            far = of_classes(said, guessed)
+            each = run.preprocessing.each
+            guessed = np.stack([predicted(one) for one in each(outputs)], axis=1).reshape(some.targets.shape)
+            far = of_classes(said, guessed, each)
         found += rows.furthest_apart(some, true, guessed, far, columns)
     found = sorted(found, key=lambda each: -each[0])[: rows.MOST_ROWS]
     looked = "" if every <= MOST_ROWS else f" {MOST_ROWS:,} of {every:,} rows were looked at."

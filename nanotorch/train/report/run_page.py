@@ -14,7 +14,7 @@ from nanotorch.train.config.strict_yaml import LARGEST_FILE
 from nanotorch.train.report import figures, pictures, verdict
 from nanotorch.train.report.markup import Html, chapters, document, fill, join
 from nanotorch.train.report.run_summary import Findings
-from nanotorch.train.report.sections import columns, data, facts, predictions, rows, training
+from nanotorch.train.report.sections import columns, data, facts, predictions, rows, several_targets, training
 from nanotorch.train.report.sections.pieces import Record, exact
 from nanotorch.train.terminal.text_report import counted, duration, label
 from nanotorch.utils import files
@@ -71,7 +71,13 @@ def page(found: Findings, record: Record) -> Html:
     """Return the page as HTML."""
     worths, looked = verdict.column_worths(found)
     mistakes = [
-        *(predictions.numbers(found) if found.is_regression else predictions.classes(found)),
+        *(
+            several_targets.labels
+            if found.several
+            else predictions.numbers
+            if found.is_regression
+            else predictions.classes
+        )(found),
         rows.worst(found, worths),
         *rows.disagreement(found, worths),
     ]
@@ -98,6 +104,9 @@ def page(found: Findings, record: Record) -> Html:
 def _header(found: Findings, record: Record) -> Html:
     summary, judged = record.summary, found.judged
     kind = {"binary": "classification, 2 classes", "multiclass": f"classification, {len(found.names)} classes"}
+    if found.several:
+        classes = f"classes, {sum(map(len, found.several))} in all"
+        kind[found.preprocessing.task] = f"classification, {len(found.names)} targets of {classes}"
     task = kind.get(found.preprocessing.task, f"regression, {counted(len(found.names), 'target')}")
     tiles: list[tuple[str, Any]] = [
         (f"{judged} {label(name)}", exact(value)) for name, value in list(summary["scores"][judged].items())[:2][::-1]

@@ -15,6 +15,7 @@ from nanotorch import nn
 from nanotorch.summary import Summary, summary
 from nanotorch.train.config.loading import batch_size_of, resolved
 from nanotorch.train.config.sections import Config
+from nanotorch.train.data.class_targets import Classes
 from nanotorch.train.data.data_findings import Oddity
 from nanotorch.train.data.preprocessing import Preprocessing
 from nanotorch.train.data.table import Table, spread_rows
@@ -24,7 +25,7 @@ from nanotorch.train.fit.prepare import Data
 from nanotorch.train.model.members import apart, mean_of
 from nanotorch.train.model.tempered import Tempered
 from nanotorch.train.score import classification, conformal, spread
-from nanotorch.train.score.classification import Calibration, ClassScore
+from nanotorch.train.score.classification import Calibration, ClassScore, TargetScore
 from nanotorch.train.score.temperature import temperature
 from nanotorch.utils.data import DataLoader
 
@@ -68,10 +69,13 @@ class Findings:
         preprocessing: how rows are prepared for the model.
         layers: the table of the model.
         judged: the name of the part whose predictions are looked at: "test", where there is one.
-        guessed: what the best model says of the rows of that part: class numbers (n,), or outputs (n, targets).
-        stated: the probability that it gives the second of two classes, or of more the one that it chose, (n,).
-        chances: the probability that it gives the class of each row, (n,).
-        sizes: how many classes the set of each row has at every one of LEVELS (Note [Conformal prediction]), (n, 3).
+        guessed: what the best model says of the rows of that part: class numbers (n,), or outputs (n, targets); class
+            numbers (n, targets) of several targets of classes.
+        stated: the probability that it gives the second of two classes, or of more the one that it chose, (n,); of
+            several targets of classes for each of them, (n, targets).
+        chances: the probability that it gives the class of each row, (n,); of several targets (n, targets).
+        sizes: how many classes the set of each row has at every one of LEVELS (Note [Conformal prediction]), (n, 3); of
+            several targets (n, targets, 3).
         untempered: what it would say without its temperature, where it has one.
         apart: how far its members are apart on these rows, where it is an ensemble.
         held_out: how far off it is on rows of the validation part, (m, 1) for classes, else (m, targets).
@@ -107,6 +111,11 @@ class Findings:
         return self.preprocessing.task == "regression"
 
     @property
+    def several(self) -> Classes:
+        """The classes of each target, where there are several targets of classes."""
+        return self.preprocessing.classes
+
+    @property
     def resolved(self) -> str:
         """The config with every value, as YAML."""
         return resolved(self.config)
@@ -128,8 +137,8 @@ class Findings:
 
     @property
     def right(self) -> NDArray[np.bool_]:
-        """Whether a classifier has found the class of each row of the judged part."""
-        found: NDArray[np.bool_] = self.true == self.guessed
+        """Whether a classifier has found the class of each row of the judged part; of several targets of all."""
+        found: NDArray[np.bool_] = (self.true == self.guessed).reshape(len(self.true), -1).all(axis=1)
         return found
 
     @property
@@ -144,8 +153,17 @@ class Findings:
 
     @cached_property
     def classes(self) -> list[ClassScore]:
-        """The scores of every class, on the judged part; none for a regression."""
-        return [] if self.is_regression else classification.class_scores(self.true, self.guessed, self.names)
+        """The scores of every class of one target, on the judged part; none for a regression."""
+        return (
+            []
+            if self.is_regression or self.several
+            else classification.class_scores(self.true, self.guessed, self.names)
+        )
+
+    @cached_property
+    def targets(self) -> list[TargetScore]:
+        """The scores of several targets of classes, on the judged part; else none."""
+        return classification.target_scores(self.true, self.guessed, self.names, self.several) if self.several else []
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -158,6 +176,8 @@ class Findings:
 
     def facts(self) -> dict[str, Any]:
         """Return what `summary.json` says beside the scores; nothing for a regression."""
+        if self.several:
+            return {"targets": [score._asdict() for score in self.targets]}
         if self.is_regression:
             return {}
         return {"classes": [score._asdict() for score in self.classes], "calibration_error": self.calibration.error}
@@ -173,6 +193,8 @@ class Findings:
                 "true": self.true[some].T.tolist(),
                 "predicted": self.values[some].T.tolist(),
             }
+        if self.several:
+            return plain
         many = len(self.names)
         pairs, rows = np.unique(self.true * many + self.guessed, return_counts=True)
         return plain | {"called": np.stack([pairs // many, pairs % many, rows], axis=1).tolist()}
@@ -182,7 +204,7 @@ def gather(config: Config, data: Data, model: nn.Module, parts: Mapping[str, Par
     """Let the model predict the last part of the data, and look at its layers."""
     judged = list(parts)[-1]
     held_out = _held_out(model, data, parts)
-    said = _outputs(model, parts[judged], data.parts[judged], held_out)
+    said = _outputs(model, parts[judged], data.parts[judged], held_out, data.preprocessing)
     return Findings(
         config,
         data.parts,
@@ -223,15 +245,16 @@ def tempered(model: nn.Module, part: Part, rows: Table) -> Tempered:
 
 def _held_out(model: nn.Module, data: Data, parts: Mapping[str, Part]) -> NDArray[np.float64]:
     """Return how far off the model is on rows of the validation part (Note [Conformal prediction])."""
+    of_classes = data.preprocessing.of_classes
     if "validation" not in parts:
-        return np.empty((0, len(data.preprocessing.target_names) if data.preprocessing.task == "regression" else 1))
+        return np.empty((0, len(of_classes) or len(data.preprocessing.target_names)))
     part, rows = parts["validation"], data.parts["validation"]
     most = max(1, min(conformal.MOST_SCORES, MOST_HELD // len(data.preprocessing.target_names)))
 
     def scores(outputs: NDArray[np.float64], true: NDArray[Any]) -> NDArray[np.float64]:
         if data.preprocessing.task == "regression":
             return np.abs(data.preprocessing.in_units(outputs) - true)
-        return 1 - classification.probabilities(outputs)[np.arange(len(true)), true][:, None]
+        return 1 - _chances(data.preprocessing, outputs, true)
 
     return np.concatenate([scores(*some) for some in outputs_of_some(model, part, rows, most)])
 
@@ -246,9 +269,11 @@ class Predictions(NamedTuple):
     untempered: Untempered | None
 
 
-def _outputs(model: nn.Module, part: Part, rows: Table, held_out: NDArray[np.float64]) -> Predictions:
+def _outputs(
+    model: nn.Module, part: Part, rows: Table, held_out: NDArray[np.float64], preprocessing: Preprocessing
+) -> Predictions:
     """Return what the model says of the rows, and how sure it is of their classes: see Findings."""
-    limits = [float(conformal.limits(held_out, level)[0]) for level in conformal.LEVELS]
+    limits = np.stack([conformal.limits(held_out, level) for level in conformal.LEVELS], axis=1)  # of each target
     guessed, stated, chances, sizes, raw = [], [], [], [], []
     model.eval()
     start = 0
@@ -259,11 +284,23 @@ def _outputs(model: nn.Module, part: Part, rows: Table, held_out: NDArray[np.flo
                 guessed.append(outputs)
                 continue
             true = rows.targets[start : (start := start + len(outputs))]
+            if preprocessing.classes:
+                pieces = preprocessing.each(outputs)
+                guessed.append(np.stack([classification.predicted(one) for one in pieces], axis=1))
+                stated.append(np.stack([_stated(classification.probabilities(one)) for one in pieces], axis=1))
+                chances.append(_chances(preprocessing, outputs, true))
+                sizes.append(
+                    np.stack(
+                        [_sizes(classification.probabilities(one), of) for one, of in zip(pieces, limits, strict=True)],
+                        axis=1,
+                    )
+                )
+                continue
             guessed.append(classification.predicted(outputs))
             odds = classification.probabilities(outputs)
             stated.append(_stated(odds))
             chances.append(odds[np.arange(len(true)), true])
-            sizes.append(np.stack([conformal.in_set(odds, limit).sum(axis=1) for limit in limits], axis=1))
+            sizes.append(_sizes(odds, limits[0]))
             if isinstance(model, Tempered):
                 odds = classification.probabilities(outputs * model.temperature)
                 raw.append((_stated(odds), odds[np.arange(len(true)), true]))
@@ -272,7 +309,7 @@ def _outputs(model: nn.Module, part: Part, rows: Table, held_out: NDArray[np.flo
         np.concatenate(guessed),
         np.concatenate(stated or empty),
         np.concatenate(chances or empty),
-        np.concatenate(sizes) if sizes else np.empty((0, len(limits)), np.int64),
+        np.concatenate(sizes) if sizes else np.empty((0, len(conformal.LEVELS)), np.int64),
         Untempered(model.temperature, *map(np.concatenate, zip(*raw, strict=True)))
         if isinstance(model, Tempered)
         else None,
@@ -295,8 +332,20 @@ def _apart(model: nn.Module, part: Part, preprocessing: Preprocessing, guessed: 
             if preprocessing.task == "regression":
                 pieces.append(spread.of_numbers(np.stack([preprocessing.in_units(one) for one in said])))
             else:
-                pieces.append(spread.of_classes(said, called))
+                pieces.append(spread.of_classes(said, called, preprocessing.each))
     return Apart(members, np.concatenate(pieces))
+
+
+def _chances(preprocessing: Preprocessing, outputs: NDArray[Any], true: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the probability of the true class of each target of classes, (n, targets)."""
+    numbers = true.reshape(len(true), -1).T
+    pieces = zip(preprocessing.each(outputs), numbers, strict=True)
+    return np.stack([classification.probabilities(one)[np.arange(len(of)), of] for one, of in pieces], axis=1)
+
+
+def _sizes(odds: NDArray[np.float64], limits: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return how many classes the set of each row has within every limit, (n, limits)."""
+    return np.stack([conformal.in_set(odds, limit).sum(axis=1) for limit in limits.tolist()], axis=1)
 
 
 def _stated(odds: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -34,7 +34,7 @@ def verdict(found: Findings) -> list[str]:
     if len(found.true) < FEWEST:
         return [f"{len(found.true)} rows of the {found.judged} part are too few to say how good the model is."]
     other = _linear_answers(found)
-    return _of_numbers(found, other) if found.is_regression else _of_classes(found, other)
+    return (_of_several if found.several else _of_numbers if found.is_regression else _of_classes)(found, other)
 
 
 def _of_classes(found: Findings, other: NDArray[Any] | None) -> list[str]:
@@ -55,6 +55,35 @@ def _of_classes(found: Findings, other: NDArray[Any] | None) -> list[str]:
         words[1] += "."
         return words
     theirs = (other == found.true).astype(np.float64)
+    (gain,) = judgement.means((right - theirs)[:, None], weights)
+    words[1] += f", a linear model for {_percent(float(np.average(theirs, weights=weights)), score)}."
+    return [*words, _against_linear(gain, 100, " points")]
+
+
+def _of_several(found: Findings, other: NDArray[Any] | None) -> list[str]:
+    """Of several targets of classes: the share of right answers, each of a row and a target."""
+    weights, train, targets = found.weights, found.parts["train"], len(found.names)
+    right = (found.guessed == found.true).mean(axis=1)
+    [score] = judgement.means(right[:, None], weights)
+    most = [
+        np.bincount(numbers, train.weights, minlength=len(names)).argmax() for names, numbers in train.class_numbers
+    ]
+    usual = (found.true == np.array(most)).mean(axis=1)
+    [ahead] = judgement.means((right - usual)[:, None], weights)
+    together, every = float(np.average(found.right, weights=weights)), "both" if targets == 2 else f"all {targets}"
+    words = [
+        f"Of the {targets} answers for each of {len(found.true):,} rows {_seen(found)} the model gives"
+        f" {_percent(score.value, score)} right ({_interval(score, 100, '%')}), and {every} of a row for"
+        f" {_percent(together, score)} of the rows.",
+        "For comparison: the most frequent class of each target is right for"
+        f" {_percent(float(np.average(usual, weights=weights)), score)}",
+    ]
+    if ahead.low <= 0:
+        words.append("Within chance the model is no better than those classes.")
+    if other is None:
+        words[1] += "."
+        return words
+    theirs = (other == found.true).mean(axis=1)
     (gain,) = judgement.means((right - theirs)[:, None], weights)
     words[1] += f", a linear model for {_percent(float(np.average(theirs, weights=weights)), score)}."
     return [*words, _against_linear(gain, 100, " points")]
@@ -147,25 +176,28 @@ def _interval(of: Estimate, times: float, unit: str) -> str:
 
 
 def _linear_answers(found: Findings) -> NDArray[Any] | None:
-    """Return what a linear model of the same columns says of the judged rows, class numbers or values; None where it
-    would take long to learn.
+    """Return what a linear model of the same columns says of the judged rows, class numbers or values, of several
+    targets side by side; None where it would take long to learn.
     """
     train, preprocessing = found.parts["train"], replace(found.preprocessing, encoding="one_hot")
-    inputs, outputs = preprocessing.in_features, len(found.names)
+    inputs, outputs = preprocessing.in_features, sum(map(len, found.several)) or len(found.names)
     rows = min(len(train), MOST_VALUES // (inputs * outputs))
     if inputs > MOST_INPUTS or rows < min(len(train), 4 * inputs):
         return None
     chosen = train.rows(spread_rows(len(train), rows))
     learnt = preprocessing.features(chosen)
-    model = linear.fit(learnt, chosen.targets, None if found.is_regression else outputs, chosen.weights)
+    models = [linear.fit(learnt, numbers, len(names), chosen.weights) for names, numbers in chosen.class_numbers]
+    models = models or [linear.fit(learnt, chosen.targets, None, chosen.weights)]
     part, said = found.parts[found.judged], []
     for start in range(0, len(part), AT_ONCE):
         some = part.rows(np.arange(start, min(start + AT_ONCE, len(part))))
-        values = model.outputs(preprocessing.features(some))
-        if not np.isfinite(values).all():
+        seen = preprocessing.features(some)
+        values = [model.outputs(seen) for model in models]
+        if not all(np.isfinite(one).all() for one in values):
             return None
-        said.append(values if found.is_regression else values.argmax(axis=1))
-    return np.concatenate(said)
+        said.append(values[0] if found.is_regression else np.stack([one.argmax(axis=1) for one in values], axis=1))
+    answers = np.concatenate(said)
+    return answers if found.is_regression or found.several else answers[:, 0]
 
 
 # ------------------------------------------------------------ the learning curve
@@ -224,13 +256,14 @@ def row_losses(found: Findings) -> NDArray[np.float64]:
     """Return the loss of each judged row: minus the logarithm of its class's probability, or its squared error."""
     if found.is_regression:
         return _squared(found, found.values, found.true)
-    return _surprise(found.chances)
+    return _surprise(found.chances.reshape(len(found.true), -1)).sum(axis=1)
 
 
 def _losses(found: Findings, outputs: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
     if found.is_regression:
         return _squared(found, found.preprocessing.in_units(outputs), targets)
-    return _surprise(classification.probabilities(outputs)[np.arange(len(targets)), targets])
+    pieces = zip(found.preprocessing.each(outputs), targets.reshape(len(targets), -1).T, strict=True)
+    return np.sum([_surprise(classification.probabilities(one)[np.arange(len(of)), of]) for one, of in pieces], axis=0)
 
 
 def _surprise(chances: NDArray[np.float64]) -> NDArray[np.float64]:

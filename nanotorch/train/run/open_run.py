@@ -316,6 +316,9 @@ class OpenRun:
         if found.classes:
             once = "" if found.weights is None else ", each row counted once"
             self.tell.say(f"{found.judged} part by class{once}\n{report.class_table(found.classes)}", apart=True)
+        if found.targets:
+            once = "" if found.weights is None else ", each row counted once"
+            self.tell.say(f"{found.judged} part by target{once}\n{report.target_table(found.targets)}", apart=True)
         facts = {
             "name": config.name,
             "task": self.data.preprocessing.task,

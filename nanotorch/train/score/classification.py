@@ -48,6 +48,26 @@ class Calibration(NamedTuple):
     error: float
 
 
+class TargetScore(NamedTuple):
+    """How well one of several targets of classes is found.
+
+    Attributes:
+        name: the target.
+        classes: how many it has.
+        accuracy: the share of rows whose class is right.
+        most_frequent: the share of rows of the most frequent class.
+        balanced_accuracy: the mean recall of the classes that have rows.
+        f1: the mean F1 of the classes.
+    """
+
+    name: str
+    classes: int
+    accuracy: float
+    most_frequent: float
+    balanced_accuracy: float
+    f1: float
+
+
 def predicted(outputs: NDArray[Any]) -> NDArray[np.int64]:
     """Class numbers (n,) from logits: (n, classes), or (n, 1) for two classes."""
     return (outputs[:, 0] > 0).astype(np.int64) if outputs.shape[1] == 1 else outputs.argmax(1).astype(np.int64)
@@ -103,6 +123,25 @@ def class_scores(true: NDArray[Any], guessed: NDArray[Any], names: Sequence[str]
         for hits, total in ((found, called), (found, there), (2 * found, called + there))
     )
     return [ClassScore(*values) for values in zip(names, precision, recall, f1, there.tolist(), strict=True)]
+
+
+def target_scores(
+    true: NDArray[Any], guessed: NDArray[Any], names: Sequence[str], classes: Sequence[Sequence[str]]
+) -> list[TargetScore]:
+    """Return the scores of several targets of classes, from class numbers (n, targets).
+
+    >>> rows = np.array([[0], [0], [1], [1]]), np.array([[0], [0], [0], [1]])
+    >>> target_scores(*rows, ["rain"], [("no", "yes")])[0].balanced_accuracy
+    0.75
+    """
+    found = []
+    for name, known, of, said in zip(names, classes, true.T, guessed.T, strict=True):
+        scores = class_scores(of, said, known)
+        recalls = [score.recall for score in scores if score.support]
+        counts = [score.support for score in scores]
+        means = (sum(recalls) / len(recalls), sum(score.f1 for score in scores) / len(scores))
+        found.append(TargetScore(name, len(known), float(np.mean(of == said)), max(counts) / len(of), *means))
+    return found
 
 
 def calibration(stated: NDArray[np.float64], came_true: NDArray[Any]) -> Calibration:

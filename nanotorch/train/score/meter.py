@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 import nanotorch as torch
 from nanotorch import Tensor, nn
+from nanotorch.train.data.class_targets import Classes, by_target, widths
 from nanotorch.train.data.table import Table
 from nanotorch.train.score.sklearn_scores import score, takes_labels
 
@@ -39,7 +40,8 @@ def mean_weights(
     """Return what each row adds to the number that `reduction="mean"` divides by, as a tensor of shape (rows,).
 
     For losses of class numbers that is the weight of the row's class (1 without weights) and 0 for
-    `ignore_index`; for elementwise losses it is the number of elements in a row, whatever their weights.
+    `ignore_index`; for elementwise losses it is the number of elements in a row, whatever their weights, and for
+    several targets of classes that of the targets.
     So, for any batch and as PyTorch defines the mean, `sum-reduced loss / mean_weights.sum()` is the
     mean-reduced loss. With weights `by_class` it is the weight of the row's class, whatever the loss: as PyTorch
     defines the mean of the cross entropy, so a loss of two classes is the same with one logit as with two.
@@ -48,7 +50,8 @@ def mean_weights(
         numbers = targets.reshape(len(targets)).to(torch.int64)
         return torch.tensor(by_class, dtype=dtype, device=targets.device)[numbers]
     if not hasattr(criterion, "ignore_index"):
-        return torch.full((len(targets),), float(targets[0].numel()), dtype=dtype, device=targets.device)
+        of_a_row = len(getattr(criterion, "sizes", ())) or targets[0].numel()
+        return torch.full((len(targets),), float(of_a_row), dtype=dtype, device=targets.device)
     if targets.is_floating_point():
         return torch.ones(len(targets), dtype=dtype, device=targets.device)
     ignored = targets == criterion.ignore_index
@@ -79,6 +82,7 @@ def scored_as(
         "target_mean": target_mean,
         "metrics": tuple(metrics),
         "weighted": part.weights is not None,
+        "classes": part.classes,
     }
 
 
@@ -92,7 +96,8 @@ def weighted_variance(values: NDArray[np.float64], weights: NDArray[np.float64] 
 class Meter:
     """Mean loss and scores over the batches of one pass over a part of the data.
 
-    Scores are the accuracy for classes (of several labels, all have to be right), and for regression R2 (the mean
+    Scores are the accuracy for classes (of several targets or labels, all have to be right; with `classes`, those of
+    several targets, the accuracy for each of them too), and for regression R2 (the mean
     over the targets) and RMSE per target in their original units: outputs and targets are those of the model times
     `target_scale`. For each name in `metrics` there is scikit-learn's score too, for which the outputs of the whole
     pass are kept (of many classes only the chosen one, where no score asks for more). Where an output is not finite, no
@@ -109,8 +114,10 @@ class Meter:
         target_mean: NDArray[np.float64] | None = None,
         metrics: Sequence[str] = (),
         weighted: bool = False,
+        classes: Classes = (),
     ) -> None:
         self.task = task
+        self.classes = classes
         self.weighted = weighted
         self.target_names = target_names
         self.target_scale = np.ones(1) if target_scale is None else target_scale
@@ -223,7 +230,7 @@ class Meter:
         else:
             every, wanted = torch.cat(outputs), torch.cat(targets)
             self._finite = self._finite and bool(torch.isfinite(every).all())
-            if self.task == "regression" or self.metrics:
+            if self.task == "regression" or self.metrics or self.classes:
                 every, wanted = every.cpu().numpy(), wanted.cpu().numpy()
         factors: Array | None = None
         if self.weighted:
@@ -239,9 +246,9 @@ class Meter:
         if self.task == "regression":
             scores = np.square(np.subtract(every, wanted, dtype=np.float64))
         else:
-            scores = _right(self.task, every, wanted)
+            scores = _right(self.task, every, wanted, self.classes)
             if not members and factors is None:
-                self._score_sums = self._score_sums + int(scores.sum())
+                self._score_sums = self._score_sums + (scores.sum(0) if self.classes else int(scores.sum()))
                 return
         if factors is not None:
             scores = scores.reshape(len(scores), *((every.shape[1],) * members), -1)
@@ -267,12 +274,13 @@ class Meter:
         sums, totals = losses.astype(np.float64), weights.astype(np.float64)
         finite: Any = np.all(np.isfinite(sums / totals), 1).tolist()
         outputs_finite: Any = np.all(np.isfinite(outputs).reshape(len(outputs), -1), 1).tolist()
-        right = _right(self.task, outputs, targets).reshape(len(outputs), -1).sum(1).tolist()
+        right = _right(self.task, outputs, targets, self.classes)
+        right = right.reshape(len(outputs), outputs.shape[1], -1).sum(1).tolist()
         sums, totals = (np.cumsum(each, 1)[:, -1] + 0.0 for each in (sums, totals))  # one after the other, as they come
         found: list[dict[str, Any] | None] = []
         for each in zip(finite, sums.tolist(), totals.tolist(), right, outputs_finite, strict=True):
             known, loss, weight, score, every = each
-            state = {"loss_sum": loss, "weight_sum": weight, "score_sums": [float(score)], "finite": every}
+            state = {"loss_sum": loss, "weight_sum": weight, "score_sums": list(map(float, score)), "finite": every}
             found.append({"rows": outputs.shape[1], **state} if known else None)
         return found
 
@@ -294,7 +302,9 @@ class Meter:
         scores = {"loss": self.loss_sum / self.weight_sum if self.weight_sum else math.nan}
         sums, count = self._score_sums, self.row_weight if self.weighted else self.rows
         if self.target_variance is None:
-            scores["accuracy"] = float(sums[0]) / count if self._finite else math.nan
+            names = ["accuracy", *(f"accuracy_{name}" for name in self.target_names if self.classes)]
+            for name, right in zip(names, sums.tolist(), strict=False):  # without a row there are no sums
+                scores[name] = float(right) / count if self._finite else math.nan
             return scores | self._named_scores(scores)
         squared_error = sums / count * self.target_scale**2
         scores["r2"] = float(np.mean(_r2(squared_error, self.target_variance)))
@@ -315,9 +325,13 @@ class Meter:
             outputs, targets = (
                 values * self.target_scale + self.target_mean for values in (outputs, targets.astype(np.float64))
             )
+        elif self.classes:
+            pieces = by_target(targets, widths(self.classes))
+            targets = np.stack([_class_of(piece, 0.5) for piece in pieces], axis=1)
         else:
             targets = targets.reshape(-1).astype(np.int64)
-        return {name: score(name, self.task, outputs, targets, *weights) for name in self.metrics if name not in known}
+        of, wanted = weights[0] if weights else None, [name for name in self.metrics if name not in known]
+        return {name: score(name, self.task, outputs, targets, of, self.classes) for name in wanted}
 
     def state(self) -> dict[str, Any]:
         """Return the sums so far as plain numbers, for a checkpoint in the middle of a pass."""
@@ -339,12 +353,23 @@ class Meter:
         self._finite = state.get("finite", True)  # checkpoints of before do not say
 
 
-def _right(task: str, outputs: Any, targets: Any) -> Any:
-    """Return of which rows all classes are right."""
+def _right(task: str, outputs: Any, targets: Any, classes: Classes) -> Any:
+    """Return of which rows all classes are right; of several targets then also which of them are,
+    (..., 1 + targets).
+    """
+    if classes:
+        pieces = zip(*(by_target(values, widths(classes)) for values in (outputs, targets)), strict=True)
+        each = np.stack([_class_of(said, 0.0) == _class_of(truth, 0.5) for said, truth in pieces], axis=-1)
+        return np.concatenate([each.all(axis=-1, keepdims=True), each], axis=-1)
     if task == "multiclass":
         return outputs.argmax(-1) == targets
     right = (outputs > 0) == (targets > 0.5)
     return right.all(-1) if task == "multilabel" else right
+
+
+def _class_of(piece: Any, middle: float) -> Any:
+    """Return the class numbers of one target, (...,), from what is said of it, (..., outputs)."""
+    return (piece[..., 0] > middle).astype(np.int64) if piece.shape[-1] == 1 else piece.argmax(-1)
 
 
 def _array(values: Values) -> Array:

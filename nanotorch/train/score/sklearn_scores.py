@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 import nanotorch as torch
 from nanotorch.registry import METRICS
+from nanotorch.train.data.class_targets import Classes, by_target, widths
 
 CLASSES = ("binary", "multiclass")
-
+EACH = (*CLASSES, "multioutput")  # of several targets of classes the mean over them
 
 MOST_NUMBERS = 2**27  # at once, in float64: 1 GiB
 
@@ -41,18 +42,36 @@ def too_large(name: str, rows: int, classes: int) -> str | None:
 
 
 def score(
-    name: str, task: str, outputs: NDArray[Any], targets: NDArray[Any], weights: NDArray[np.float64] | None = None
+    name: str,
+    task: str,
+    outputs: NDArray[Any],
+    targets: NDArray[Any],
+    weights: NDArray[np.float64] | None = None,
+    classes: Classes = (),
 ) -> float:
     """Return the score of a model's outputs, (n, k):
     logits for classes, values in the units of the targets for a regression.
 
-    `weights` say how much each row counts, (n,).
+    `weights` say how much each row counts, (n,). Of the task "multioutput" it is the mean over the targets of the score
+    of each, of "multilabel" what scikit-learn makes of a matrix of labels.
 
     A score that `takes_labels` may also be given the numbers of the classes, (n,). Raises ValueError where scikit-learn
     does, such as for classes that are not in `targets` at all.
     """
+    if task == "multioutput" and name != "accuracy":
+        pieces = zip(classes, by_target(outputs, widths(classes)), targets.T, strict=True)
+        return float(
+            np.mean(
+                [
+                    score(name, "binary" if len(names) == 2 else "multiclass", piece, truth, weights)
+                    for names, piece, truth in pieces
+                ]
+            )
+        )
     if task == "regression":
         said: Any = outputs
+    elif task == "multilabel":
+        said = (outputs > 0).astype(np.int64) if takes_labels(name) else torch.sigmoid(torch.tensor(outputs)).numpy()
     elif task == "binary":
         chosen = takes_labels(name)
         said = (outputs[:, 0] > 0).astype(np.int64) if chosen else torch.sigmoid(torch.tensor(outputs[:, 0])).numpy()
@@ -79,7 +98,7 @@ def _register(
         given = dict(options)
         if weights is not None:
             given["sample_weight"] = weights
-        if takes == "probabilities" and predicted.ndim == 2:
+        if takes == "probabilities" and predicted.ndim == 2 and truth.ndim == 1:
             given["labels"] = np.arange(predicted.shape[1])
         result: float = sign * getattr(sklearn.metrics, function)(truth, predicted, **given)
         return result
@@ -95,14 +114,17 @@ for _name in ("f1", "precision", "recall", "jaccard"):
     _quiet: dict[str, Any] = {"zero_division": 0.0}
     _register(_name, _function, ("binary",), **_quiet)
     for _average in ("macro", "micro", "weighted"):
-        _register(f"{_name}_{_average}", _function, CLASSES, by_rows=_average != "macro", average=_average, **_quiet)
-_register("accuracy", "accuracy_score", CLASSES, by_rows=True)
-_register("balanced_accuracy", "balanced_accuracy_score", CLASSES, square=True)
-_register("matthews_corrcoef", "matthews_corrcoef", CLASSES, square=True)
-_register("roc_auc", "roc_auc_score", ("binary",), "probabilities")
-_register("average_precision", "average_precision_score", ("binary",), "probabilities")
+        named = f"{_name}_{_average}"
+        _register(named, _function, (*EACH, "multilabel"), by_rows=_average != "macro", average=_average, **_quiet)
+    _register(f"{_name}_samples", _function, ("multilabel",), by_rows=True, average="samples", **_quiet)
+_register("accuracy", "accuracy_score", (*EACH, "multilabel"), by_rows=True)
+_register("balanced_accuracy", "balanced_accuracy_score", EACH, square=True)
+_register("matthews_corrcoef", "matthews_corrcoef", EACH, square=True)
+_register("neg_hamming_loss", "hamming_loss", (*EACH, "multilabel"), sign=-1, by_rows=True)
+_register("roc_auc", "roc_auc_score", ("binary", "multilabel"), "probabilities")
+_register("average_precision", "average_precision_score", ("binary", "multilabel"), "probabilities")
 _register("neg_brier_score", "brier_score_loss", ("binary",), "probabilities", -1)
-_register("neg_log_loss", "log_loss", CLASSES, "probabilities", -1)
+_register("neg_log_loss", "log_loss", EACH, "probabilities", -1)
 _register("top_k_accuracy", "top_k_accuracy_score", ("multiclass",), "probabilities", by_rows=True)
 for _multi in ("ovr", "ovo"):
     _register(f"roc_auc_{_multi}", "roc_auc_score", ("multiclass",), "probabilities", multi_class=_multi)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,18 +11,25 @@ from numpy.typing import NDArray
 from nanotorch.train.score.classification import probabilities
 
 
-def of_classes(logits: NDArray[Any], called: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the spread of the probability of the class that their mean calls, (n,).
+def of_classes(
+    logits: NDArray[Any], called: NDArray[np.int64], each: Callable[[NDArray[Any]], Sequence[NDArray[Any]]]
+) -> NDArray[np.float64]:
+    """Return the spread of the probability of the class that their mean calls, of the shape of `called`.
 
     Args:
-        logits: of each member, (members, n, classes), or (members, n, 1) for two classes.
-        called: the number of that class, (n,).
+        logits: of each member, (members, n, outputs).
+        called: the number of that class, (n,), or (n, targets).
+        each: from outputs (n, outputs) to those for each target: (n, classes), or (n, 1) for two classes.
 
-    >>> of_classes(np.array([[[0.0], [9.0]], [[0.0], [-9.0]]]), np.array([1, 1])).round(3).tolist()
+    >>> logits = np.array([[[0.0], [9.0]], [[0.0], [-9.0]]])
+    >>> of_classes(logits, np.array([1, 1]), lambda outputs: [outputs]).round(3).tolist()
     [0.0, 0.707]
     """
-    odds = np.stack([probabilities(one)[np.arange(len(called)), called] for one in logits])
-    found: NDArray[np.float64] = odds.std(axis=0, ddof=1)
+    columns, rows = called.reshape(len(called), -1).T, np.arange(len(called))
+    odds = np.stack(
+        [[probabilities(one)[rows, numbers] for one, numbers in zip(each(of), columns, strict=True)] for of in logits]
+    )
+    found: NDArray[np.float64] = odds.std(axis=0, ddof=1).T.reshape(called.shape)
     return found
 
 

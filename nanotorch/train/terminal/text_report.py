@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nanotorch.train.terminal.standard_streams import printable
 
 if TYPE_CHECKING:
-    from nanotorch.train.score.classification import ClassScore
+    from nanotorch.train.score.classification import ClassScore, TargetScore
 
 WORDS = {
     "r2": "R2",
@@ -57,6 +57,22 @@ def class_table(scores: Sequence[ClassScore]) -> str:
     lines += [[short(s.name, 28), number(s.precision), number(s.recall), number(s.f1), str(s.support)] for s in shown]
     more = len(scores) - len(shown)
     return aligned(lines) + (f"\n({more} more classes, with F1 of {number(shown[-1].f1)} and above)" if more else "")
+
+
+def target_table(scores: Sequence[TargetScore]) -> str:
+    """Accuracy, mean recall and mean F1 of every one of several targets of classes; of many those found worst.
+
+    >>> from nanotorch.train.score.classification import TargetScore
+    >>> print(target_table([TargetScore("rain", 2, 0.9, 0.8, 0.75, 0.7), TargetScore("sky", 3, 0.5, 0.4, 0.5, 0.5)]))
+          accuracy  most frequent  balanced  mean F1
+    rain    0.9000         0.8000    0.7500   0.7000
+    sky     0.5000         0.4000    0.5000   0.5000
+    """
+    shown = scores if len(scores) <= MOST_CLASSES else sorted(scores, key=lambda score: score.f1)[:MOST_CLASSES]
+    lines = [["", "accuracy", "most frequent", "balanced", "mean F1"]]
+    lines += [[short(one.name, 28), *map(number, one[2:])] for one in shown]
+    more = len(scores) - len(shown)
+    return aligned(lines) + (f"\n({more} more targets, with F1 of {number(shown[-1].f1)} and above)" if more else "")
 
 
 def aligned(lines: Sequence[Sequence[str]], left: int = 1) -> str:

@@ -82,7 +82,7 @@ def score_rows(
     """
     preprocessing, noticed = run.preprocessing, Noticed()
     targets = [target] if target is not None else target_columns(run) or ["target"]
-    if len(targets) != (1 if preprocessing.task != "regression" else len(preprocessing.target_names)):
+    if len(targets) != (len(preprocessing.of_classes) or len(preprocessing.target_names)):
         raise UsageError(f"--target names one column, and this run has {len(preprocessing.target_names)} targets")
     drop = run.config.data.arguments.get("missing_target") == "drop"
     with open_rows(path, preprocessing.column_names, {**run.reading, **(written_as or {})}) as file:
@@ -125,14 +125,13 @@ def score_rows(
         raise TableError(f"{path} has no row")
     inputs = preprocessing.input_names
     of_rows = None if weight is None else weights
-    parts = {"rows": Table(features, truth, preprocessing.task, inputs, preprocessing.target_names, weights=of_rows)}
+    as_known = preprocessing.task, inputs, preprocessing.target_names
+    parts = {"rows": Table(features, truth, *as_known, weights=of_rows, classes=preprocessing.classes)}
     parts["train"] = parts["rows"]
     if run.config.loss.class_weight == "balanced":  # by the classes of the rows that were trained on
         train = prepare(with_its_files((run.members or (run,))[0])).parts["train"]
         encoded = preprocessing.features(train)
-        parts["train"] = Table(
-            encoded, train.targets, preprocessing.task, inputs, preprocessing.target_names, weights=train.weights
-        )
+        parts["train"] = Table(encoded, train.targets, *as_known, weights=train.weights)
     as_it_is = Preprocessing(
         preprocessing.task,
         inputs,
@@ -143,6 +142,7 @@ def score_rows(
         encoding=preprocessing.encoding,
         missing_values=preprocessing.missing_values,
         rare=preprocessing.rare,
+        classes=preprocessing.classes,
     )
     notes = [f"{path} has no column {shown(stated)}: each row counts once"] if stated != weight else []
     notes += [f"{of_rare} rows of classes that were left out of training are not scored"] if of_rare else []
@@ -173,23 +173,35 @@ def _truth(run: LoadedRun, piece: Columns, targets: Sequence[str]) -> NDArray[An
                 row = int(np.argmax(np.isnan(columns[-1])))
                 raise TableError(f"{piece.where(row)}: the target {shown(name)} has no value")
         return np.stack(columns, axis=1)
-    known_labels = spellings(preprocessing.target_names)
+    mistakes, numbers = Mistakes(), list[NDArray[np.int64]]()
+    for name, classes in zip(targets, preprocessing.of_classes, strict=True):
+        with mistakes.gathered():
+            numbers.append(_class_numbers(preprocessing, piece, name, classes))
+    mistakes.tell()
+    return np.stack(numbers, axis=1) if preprocessing.classes else numbers[0]
+
+
+def _class_numbers(
+    preprocessing: Preprocessing, piece: Columns, target: str, classes_of: Sequence[str]
+) -> NDArray[np.int64]:
+    """Return the classes of some rows in a column of targets."""
+    known_labels = spellings(classes_of)
     if preprocessing.rare is not None:
         classes, other = preprocessing.rare
         known_labels = dict.fromkeys(classes, known_labels.get(other, -1)) | known_labels
     labels = [
         None if text is None else text if text in known_labels else piece.notation.label(text)
-        for text in piece[targets[0]].tolist()
+        for text in piece[target].tolist()
     ]
     strange = next((row for row, label in enumerate(labels) if label not in known_labels), None)
     if strange is not None:
         what = (
             "has no value"
             if labels[strange] is None
-            else f"is {shown(piece[targets[0]][strange])}, which is none of the model's classes"
+            else f"is {shown(piece[target][strange])}, which is none of the model's classes"
         )
-        known = ", ".join(preprocessing.target_names[:20])
-        raise TableError(f"{piece.where(strange)}: the target {shown(targets[0])} {what} ({known})")
+        known = ", ".join(classes_of[:20])
+        raise TableError(f"{piece.where(strange)}: the target {shown(target)} {what} ({known})")
     return np.array([known_labels[label] for label in labels if label is not None], np.int64)
 
 

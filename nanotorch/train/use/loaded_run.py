@@ -97,7 +97,7 @@ class LoadedRun:
         except FileNotFoundError:
             raise RunError(f"{self.directory} has no held_out.json: it was trained by an earlier version") from None
         scores = np.array(kept).T
-        targets = len(self.preprocessing.target_names) if self.preprocessing.task == "regression" else 1
+        targets = len(self.preprocessing.of_classes) or len(self.preprocessing.target_names)
         if scores.ndim != 2 or scores.shape[1] != targets:
             raise RunError(f"{self.directory / 'held_out.json'}: held_out should have {targets} columns of one length")
         found = conformal.limits(scores, level)

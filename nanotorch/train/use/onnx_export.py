@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import nanotorch as torch
+from nanotorch.train.data.class_targets import widths
 from nanotorch.train.data.columns.dates import INPUT, Part
 from nanotorch.train.data.columns.notation import spellings
 from nanotorch.train.data.standardizer import QuantileScaler, Standardizer
+from nanotorch.train.score.classification import probabilities
 from nanotorch.train.use.loaded_run import LoadedRun
-from nanotorch.train.use.onnx_layers import ExportError, Graph, layer
+from nanotorch.train.use.onnx_layers import ExportError, Graph, layer, pieces_of
 from nanotorch.train.use.prediction import predict
 from nanotorch.utils import files
 
@@ -36,7 +38,7 @@ def exported(run: LoadedRun, matrix: bool = False, dtype: str = "float32") -> An
     itself computes in `dtype`: runtimes have many operators for float32 alone.
 
     The outputs are "label", the name of the class of each row, and "probabilities" (rows, classes); for a regression
-    "prediction" (rows, targets).
+    "prediction" (rows, targets); for several targets of classes "label: TARGET" and "probabilities: TARGET" of each.
     """
     onnx = _onnx()
     helper, kinds = onnx.helper, onnx.TensorProto
@@ -57,22 +59,19 @@ def exported(run: LoadedRun, matrix: bool = False, dtype: str = "float32") -> An
         graph.add("Identity", values, output=name)
         results = [helper.make_tensor_value_info(name, kinds.DOUBLE, ["rows", len(preprocessing.target_names)])]
     else:
-        label, odds = _free("label", taken), _free("probabilities", taken)
-        if preprocessing.task == "binary":
-            second = graph.add("Sigmoid", outputs)
-            first = graph.add("Sigmoid", graph.add("Neg", outputs))
-            graph.add("Concat", first, second, axis=1, output=odds)
-            chosen = graph.cast(graph.add("Greater", outputs, graph.constant(0)), np.int64)
-            chosen = graph.add("Reshape", chosen, graph.constant(np.array([-1])))
-        else:
-            graph.add("Softmax", outputs, axis=1, output=odds)
-            chosen = graph.add("ArgMax", outputs, axis=1, keepdims=0)
-        graph.add("Gather", graph.texts(list(preprocessing.target_names)), chosen, axis=0, output=label)
-        width = len(preprocessing.target_names)
-        results = [
-            helper.make_tensor_value_info(label, kinds.STRING, ["rows"]),
-            helper.make_tensor_value_info(odds, helper.np_dtype_to_tensor_dtype(graph.dtype), ["rows", width]),
-        ]
+        several = bool(preprocessing.classes)
+        pieces = pieces_of(graph, outputs, widths(preprocessing.classes), 1) if several else [outputs]
+        results = []
+        for number, (classes, piece) in enumerate(zip(preprocessing.of_classes, pieces, strict=True)):
+            of = f": {preprocessing.target_names[number]}" if several else ""
+            label, odds = _free(f"label{of}", taken), _free(f"probabilities{of}", taken)
+            _classes(graph, piece, classes, label, odds)
+            results += [
+                helper.make_tensor_value_info(label, kinds.STRING, ["rows"]),
+                helper.make_tensor_value_info(
+                    odds, helper.np_dtype_to_tensor_dtype(graph.dtype), ["rows", len(classes)]
+                ),
+            ]
     made = helper.make_graph(graph.nodes, _identifier(run.config.name), inputs, results, graph.constants)
     model = helper.make_model(
         made,
@@ -85,6 +84,20 @@ def exported(run: LoadedRun, matrix: bool = False, dtype: str = "float32") -> An
     helper.set_model_props(model, {"task": preprocessing.task, "target_names": json.dumps(preprocessing.target_names)})
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _classes(graph: Graph, outputs: str, classes: Sequence[str], label: str, odds: str) -> None:
+    """Add the label of each row and the probability of each class, from the logits of one target."""
+    if len(classes) == 2:
+        second = graph.add("Sigmoid", outputs)
+        first = graph.add("Sigmoid", graph.add("Neg", outputs))
+        graph.add("Concat", first, second, axis=1, output=odds)
+        chosen = graph.cast(graph.add("Greater", outputs, graph.constant(0)), np.int64)
+        chosen = graph.add("Reshape", chosen, graph.constant(np.array([-1])))
+    else:
+        graph.add("Softmax", outputs, axis=1, output=odds)
+        chosen = graph.add("ArgMax", outputs, axis=1, keepdims=0)
+    graph.add("Gather", graph.texts(list(classes)), chosen, axis=0, output=label)
 
 
 def _features(graph: Graph, run: LoadedRun, matrix: bool) -> tuple[list[Any], str]:
@@ -241,12 +254,14 @@ def difference(run: LoadedRun, answer: Callable[[dict[str, NDArray[Any]]], Any],
     if run.preprocessing.task == "regression":
         pairs = zip(expected.values(), found, strict=True)
     else:
-        labels, *odds = expected.values()
-        pairs = zip(odds, found[1:], strict=True)
-        apart = np.sort(np.stack(odds), axis=0)
-        clear = apart[-1] - apart[-2] > TOLERANCE
-        if not np.array_equal(labels[clear], found[0][clear].astype(object)):
-            raise ExportError("the exported model gives other classes than predict")
+        every, targets = list(expected.values()), run.preprocessing.of_classes
+        pairs = zip(every[len(targets) :], found[len(targets) :], strict=True)
+        outputs = run.preprocessing.each(run.outputs(run.preprocessing.encode(columns)[0]))
+        for labels, got, piece in zip(every, found, outputs, strict=False):
+            apart = np.sort(probabilities(piece), axis=1)
+            clear = apart[:, -1] - apart[:, -2] > TOLERANCE
+            if not np.array_equal(labels[clear], got[clear].astype(object)):
+                raise ExportError("the exported model gives other classes than predict")
     for want, got in pairs:
         with np.errstate(invalid="ignore"):
             distance = np.abs(want - got) / np.maximum(1.0, np.abs(want))
@@ -303,7 +318,11 @@ def answer_of(
     for name, dates in run.preprocessing.dates.items():
         stamps = dates.stamps(columns[name], frozenset(), str)
         given[name] = np.where(np.isnat(stamps), np.nan, stamps.astype(np.int64) / 1e6)
-    return _run(model, given, matrix)
+    results = _run(model, given, matrix)
+    if not run.preprocessing.classes:
+        return [*results[:-1], *results[-1].T]
+    labels, odds = results[::2], results[1::2]
+    return [*labels, *(column for of in odds for column in of.T[int(of.shape[1] == 2) :])]
 
 
 def _run(model: Any, columns: Mapping[str, NDArray[Any]], matrix: bool) -> list[NDArray[Any]]:
@@ -314,7 +333,7 @@ def _run(model: Any, columns: Mapping[str, NDArray[Any]], matrix: bool) -> list[
         given = {"features": np.concatenate(list(given.values()), axis=1)}
     with np.errstate(all="ignore"):
         results: list[NDArray[Any]] = ReferenceEvaluator(model).run(None, given)
-    return [*results[:-1], *results[-1].T]
+    return results
 
 
 def _free(name: str, taken: set[str]) -> str:

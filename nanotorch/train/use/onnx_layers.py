@@ -6,13 +6,14 @@ in evaluation mode: dropout is nothing, batch norm uses its running statistics.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nanotorch import Tensor, nn
+from nanotorch.nn.modules.ensemble import Kind
 from nanotorch.train.model.embedding import EmbeddedColumns
 from nanotorch.train.model.members import MeanOfModels
 from nanotorch.train.model.models import Residual
@@ -196,10 +197,30 @@ def _batch_ensemble_linear(graph: Graph, module: nn.BatchEnsembleLinear, x: str)
 
 @converts(nn.MeanOfMembers)
 def _mean_of_members(graph: Graph, module: nn.MeanOfMembers, x: str) -> str:
+    if isinstance(module.of, tuple):
+        pieces = pieces_of(graph, x, module.of, 2)
+        means = [
+            _mean_of(graph, "binary" if size == 1 else "multiclass", piece)
+            for size, piece in zip(module.of, pieces, strict=True)
+        ]
+        return graph.add("Concat", *means, axis=1)
+    return _mean_of(graph, module.of, x)
+
+
+def pieces_of(graph: Graph, x: str, sizes: Sequence[int], axis: int) -> list[str]:
+    """Return columns of values in pieces of these sizes."""
+    ends = np.cumsum(sizes)
+    return [
+        graph.add("Slice", x, *(graph.constant(np.array([place])) for place in (end - size, end, axis)))
+        for size, end in zip(sizes, ends.tolist(), strict=True)
+    ]
+
+
+def _mean_of(graph: Graph, of: Kind, x: str) -> str:
     axis = graph.constant(np.array([1]))
-    if module.of == "values":
+    if of == "values":
         return graph.add("ReduceMean", x, axis, keepdims=0)
-    if module.of == "binary":
+    if of == "binary":
         sides = [graph.add("Neg", _log_one_plus_exp(graph, each)) for each in (graph.add("Neg", x), x)]
         return graph.add("Sub", *[graph.add("ReduceLogSumExp", each, axis, keepdims=0) for each in sides])
     logs = graph.add("Sub", x, graph.add("ReduceLogSumExp", x, graph.constant(np.array([-1]))))

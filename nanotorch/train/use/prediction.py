@@ -30,6 +30,13 @@ LISTED = 5  # columns in one message
 def predicted_columns(run: LoadedRun) -> list[str]:
     """Return the names of the columns that `predict` gives."""
     names = run.preprocessing.target_names
+    if run.preprocessing.classes:
+        odds = [
+            f"probability_{name}={one}"
+            for name, classes in zip(names, run.preprocessing.classes, strict=True)
+            for one in (classes[1:] if len(classes) == 2 else classes)
+        ]
+        return [*(f"prediction_{name}" for name in names), *odds]
     if run.preprocessing.task != "regression":
         return ["prediction", *(f"probability_{name}" for name in names)]
     return ["prediction"] if len(names) == 1 else [f"prediction_{name}" for name in names]
@@ -37,6 +44,8 @@ def predicted_columns(run: LoadedRun) -> list[str]:
 
 def columns_of_intervals(run: LoadedRun) -> list[str]:
     """Return the names of the columns that `intervals` gives."""
+    if run.preprocessing.classes:
+        return [f"prediction_{name}_set" for name in run.preprocessing.target_names]
     if run.preprocessing.task != "regression":
         return ["prediction_set"]
     return [f"{name}_{end}" for name in predicted_columns(run) for end in ("low", "high")]
@@ -44,6 +53,8 @@ def columns_of_intervals(run: LoadedRun) -> list[str]:
 
 def columns_of_spread(run: LoadedRun) -> list[str]:
     """Return the names of the columns that `spread` gives."""
+    if run.preprocessing.classes:
+        return [f"prediction_{name}_spread" for name in run.preprocessing.target_names]
     if run.preprocessing.task != "regression":
         return ["prediction_spread"]
     return [f"{name}_spread" for name in predicted_columns(run)]
@@ -57,9 +68,11 @@ def spread(run: LoadedRun, features: FloatArray, answer: Mapping[str, NDArray[An
     if run.preprocessing.task == "regression":
         values = np.stack([run.preprocessing.in_units(one) for one in said])
         return dict(zip(names, of_numbers(values).T, strict=True))
-    numbers = {name: k for k, name in enumerate(run.preprocessing.target_names)}
-    called = np.array([numbers[name] for name in answer["prediction"]], np.int64)
-    return dict(zip(names, [of_classes(said, called)], strict=True))
+    every, columns = run.preprocessing.of_classes, list(answer.values())
+    numbers = [{name: k for k, name in enumerate(classes)} for classes in every]
+    called = np.array([[of[name] for name in column] for of, column in zip(numbers, columns, strict=False)], np.int64).T
+    spreads = of_classes(said, called, run.preprocessing.each)
+    return dict(zip(names, spreads.reshape(len(called), -1).T, strict=True))
 
 
 def predict(run: LoadedRun, features: FloatArray) -> dict[str, NDArray[Any]]:
@@ -71,8 +84,17 @@ def predict(run: LoadedRun, features: FloatArray) -> dict[str, NDArray[Any]]:
     outputs, preprocessing = run.outputs(features), run.preprocessing
     if preprocessing.task == "regression":
         return dict(zip(predicted_columns(run), preprocessing.in_units(outputs).T, strict=True))
-    labels = np.array(preprocessing.target_names, dtype=object)[predicted(outputs)]
-    return dict(zip(predicted_columns(run), [labels, *probabilities(outputs).T], strict=True))
+    pieces = list(zip(preprocessing.of_classes, preprocessing.each(outputs), strict=True))
+    labels = [np.array(classes, dtype=object)[predicted(one)] for classes, one in pieces]
+    odds = [column for _, one in pieces for column in probabilities(one).T[int(_second_alone(run, one)) :]]
+    return dict(zip(predicted_columns(run), [*labels, *odds], strict=True))
+
+
+def _second_alone(run: LoadedRun, outputs: NDArray[Any]) -> bool:
+    """Return whether of the probabilities of a target only that of its second class is told: of several targets, where
+    it has two.
+    """
+    return bool(run.preprocessing.classes) and outputs.shape[1] == 1
 
 
 def intervals(run: LoadedRun, answer: Mapping[str, NDArray[Any]], limits: FloatArray) -> dict[str, NDArray[Any]]:
@@ -88,14 +110,20 @@ def intervals(run: LoadedRun, answer: Mapping[str, NDArray[Any]], limits: FloatA
     if run.preprocessing.task == "regression":
         ends = [end for values, far in zip(columns, limits, strict=True) for end in (values - far, values + far)]
         return dict(zip(names, ends, strict=True))
-    odds = np.stack(columns[1:], axis=1)
-    held, classes = conformal.in_set(odds, float(limits[0])), run.preprocessing.target_names
-    likeliest = np.argsort(-odds, axis=1, kind="stable").tolist()
-    said = [
-        json.dumps([classes[k] for k in order if of_row[k]], ensure_ascii=False)
-        for order, of_row in zip(likeliest, held.tolist(), strict=True)
-    ]
-    return dict(zip(names, [np.array(said, dtype=object)], strict=True))
+    every = run.preprocessing.of_classes
+    rest, found = columns[len(every) :], []
+    for classes, limit in zip(every, limits.tolist(), strict=True):
+        width = 1 if run.preprocessing.classes and len(classes) == 2 else len(classes)
+        odds, rest = np.stack(rest[:width], axis=1), rest[width:]
+        if width == 1:
+            odds = np.concatenate([1 - odds, odds], axis=1)
+        held, likeliest = conformal.in_set(odds, limit), np.argsort(-odds, axis=1, kind="stable").tolist()
+        said = [
+            json.dumps([classes[k] for k in order if of_row[k]], ensure_ascii=False)
+            for order, of_row in zip(likeliest, held.tolist(), strict=True)
+        ]
+        found.append(np.array(said, dtype=object))
+    return dict(zip(names, found, strict=True))
 
 
 # ------------------------------------------------------------ whole files
@@ -155,7 +183,10 @@ def predict_file(
                     added |= spread(run, encoded, answer)
                 written.write({**answer, **added, **piece.kept})
                 done.rows += piece.rows
-                if run.preprocessing.task != "regression":
+                for name, column in zip(run.preprocessing.target_names, answer.values(), strict=False):
+                    if run.preprocessing.classes:
+                        done.classes.update(f"{name}={label}" for label in column.tolist())
+                if run.preprocessing.task in ("binary", "multiclass"):
                     done.classes.update(answer["prediction"].tolist())
     if not done.rows:
         done.notes.append(f"{file.source} has no row")
@@ -168,7 +199,8 @@ def target_columns(run: LoadedRun) -> list[str]:
     given = run.config.data.arguments.get("target")
     if given is not None:
         return [given] if isinstance(given, str) else list(given)
-    return list(run.preprocessing.target_names) if run.preprocessing.task == "regression" else []
+    several = run.preprocessing.task == "regression" or run.preprocessing.classes
+    return list(run.preprocessing.target_names) if several else []
 
 
 def further_columns(run: LoadedRun, file: RowFile) -> list[str]:

@@ -65,7 +65,7 @@ OPERATORS: dict[str, Line] = {
     "Unsqueeze": lambda x, axes: f"np.expand_dims({x}, {axes})",
     "Flatten": lambda x, axis=1: f"{x}.reshape(len({x}), np.prod({x}.shape[1:]))",
     "Concat": lambda *inputs, axis: f"np.concatenate([{', '.join(inputs)}], axis={axis})",
-    "Slice": lambda x, start, end, axis: f"{x}[:, {_axes(start)[0]}:{_end(end)}]",
+    "Slice": lambda x, start, end, axis: f"{x}[{':, ' * _axes(axis)[0]}{_axes(start)[0]}:{_end(end)}]",
     "Gather": lambda x, index, axis: f"np.take({x}, {index}, axis={axis})",
     "Shape": lambda x, start, end: f"np.array({x}.shape[{start}:{end}])",
     "ReduceMean": _reduced("np.mean({x}, "),
@@ -299,7 +299,7 @@ def written(run: LoadedRun, stem: str = "model", dtype: str | None = None) -> st
         f"DECIMAL, BETWEEN_THOUSANDS = {notation.decimal!r}, {notation.between_thousands!r}  # in texts\n",
         f"UNITS = {_mapping(units)}\n",
         f"ANSWER = {predicted_columns(run)!r}\n",
-        f"CLASSES = {list(preprocessing.target_names)!r}\n" if preprocessing.task != "regression" else "",
+        _known_classes(run),
         _dates(run),
         *(_prepare(member, graph, f"_{k}") for k, member in enumerate(run.members, 1)),
         _prepare_all(len(run.members)) if run.members else _prepare(run, graph),
@@ -308,13 +308,21 @@ def written(run: LoadedRun, stem: str = "model", dtype: str | None = None) -> st
         *(
             text
             for name, text in HELPERS.items()
-            if name in code or (name == "sigmoid(" and "binary" in preprocessing.task)
+            if name in code or (name == "sigmoid(" and any(len(classes) == 2 for classes in preprocessing.of_classes))
         ),
         TAIL.replace("DTYPE", dtype),
     ]
     text = "".join(pieces)
     body, _, main = text.rpartition('\n\nif __name__ == "__main__":')
     return f'{body}\n\n{_weights(graph.weights)}\n\nif __name__ == "__main__":{main}'
+
+
+def _known_classes(run: LoadedRun) -> str:
+    """Return the line that names the classes, of several targets those of each."""
+    preprocessing = run.preprocessing
+    if preprocessing.classes:
+        return f"CLASSES = {[list(names) for names in preprocessing.classes]!r}\n"
+    return f"CLASSES = {list(preprocessing.target_names)!r}\n" if preprocessing.of_classes else ""
 
 
 def _mapping(values: Mapping[Any, Any]) -> str:
@@ -404,6 +412,19 @@ def _answer(run: LoadedRun) -> str:
         scaler = preprocessing.target_scaler
         lines = [] if scaler is None else [f"outputs = outputs * {scaler.scale.tolist()} + {scaler.mean.tolist()}"]
         lines.append("return dict(zip(ANSWER, outputs.T))")
+    elif preprocessing.classes:
+        lines = [
+            "labels, chances, start = [], [], 0",
+            "for classes in CLASSES:",
+            "    two = len(classes) == 2",
+            "    piece = outputs[:, start : start + (1 if two else len(classes))]",
+            "    start += piece.shape[1]",
+            "    powers = np.exp(piece - piece.max(axis=1, keepdims=True))",
+            "    chosen = (piece[:, 0] > 0).astype(int) if two else piece.argmax(axis=1)",
+            "    labels.append(np.array(classes, dtype=object)[chosen])",
+            "    chances += [*(sigmoid(piece) if two else powers / powers.sum(axis=1, keepdims=True)).T]",
+            "return dict(zip(ANSWER, labels + chances))",
+        ]
     elif preprocessing.task == "binary":
         lines = [
             "chances = np.concatenate([sigmoid(-outputs), sigmoid(outputs)], axis=1)",
@@ -415,7 +436,7 @@ def _answer(run: LoadedRun) -> str:
             "chances = powers / powers.sum(axis=1, keepdims=True)",
             "chosen = outputs.argmax(axis=1)",
         ]
-    if preprocessing.task != "regression":
+    if preprocessing.task in ("binary", "multiclass"):
         lines.append("return dict(zip(ANSWER, [np.array(CLASSES, dtype=object)[chosen], *chances.T]))")
     return "\n\ndef answer(outputs):\n" + textwrap.indent("\n".join(lines), "    ") + "\n"
 

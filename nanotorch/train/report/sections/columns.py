@@ -61,6 +61,9 @@ def _dependence(found: Findings, worths: Sequence[Worth]) -> Iterator[Html]:
     if not told:
         return
     names = [found.names[k] for k in chosen]
+    if found.several:
+        told_of = zip(found.names, found.several, dependence.told_classes(found), strict=True)
+        names = [f"{name}={classes[k]}" for name, classes, k in told_of][: len(chosen)]
     what = f"predicted {short(names[0], 30)}" if found.is_regression else f"probability of {short(names[0], 26)}"
     drawn, tables = [], []
     for name, values, answers in told:
@@ -82,6 +85,8 @@ def _dependence(found: Findings, worths: Sequence[Worth]) -> Iterator[Html]:
         title = what if len(names) == 1 else "probability"
         drawn.append(figure(inline(Chart(title, short(name, 40), said, lines))))
     few = f"; of {len(found.names)} classes the {len(names)} most frequent" if 1 < len(names) < len(found.names) else ""
+    if found.several:
+        few = f"; of {len(found.names)} targets the first {len(names)}" if len(names) < len(found.names) else ""
     yield titled(
         "How answers change",
         fill(

@@ -40,9 +40,10 @@ def data(found: Findings) -> Iterator[Html]:
         targets = [data_card.describe(name, train.targets[:, k]) for k, name in enumerate(found.names[:MOST_COLUMNS])]
         yield _column_table("Targets, on the training part", targets)
     else:
-        counts = data_card.class_counts(found.parts)[:MOST_CLASSES]
+        every = data_card.class_counts(found.parts)
+        counts = every[:MOST_CLASSES]
         lines = [[name, *each, sum(each), percent(sum(each) / rows)] for name, each in counts]
-        first = "" if len(counts) == len(found.names) else f"; the first {MOST_CLASSES} of {len(found.names):,}"
+        first = "" if len(counts) == len(every) else f"; the first {MOST_CLASSES} of {len(every):,}"
         yield table(f"Rows of every class{first}", ["class", *found.parts, "all", "share"], lines)
     looked = data_card.described_rows(train)
     of = "the training part" if looked == len(train) else f"{looked:,} rows of the training part"

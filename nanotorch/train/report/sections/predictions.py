@@ -207,8 +207,7 @@ def _sets(found: Findings) -> Iterator[Html]:
         limit, sizes = float(conformal.limits(found.held_out, level)[0]), found.sizes[:, k]
         if math.isinf(limit):
             continue
-        held = judgement.share(int(((1 - found.chances <= limit) | found.right).sum()), len(found.true))
-        ends = (percent(held.value), percent(held.low), percent(held.high))
+        ends = coverage(int(((1 - found.chances <= limit) | found.right).sum()), len(found.true))
         rows.append([f"{level:.0%}", *ends, float(sizes.mean()), percent(float((sizes == 1).mean()))])
     if rows:
         text = (
@@ -218,6 +217,11 @@ def _sets(found: Findings) -> Iterator[Html]:
         )
         heads = ["asked for", "holds the class", "from", "to", "classes in a set", "sets of one class"]
         yield titled("Sets of classes", Html(f"<p>{text}</p>"), table("On the test part", heads, rows))
+
+
+def coverage(hits: int, rows: int) -> list[Html]:
+    """Return the share of rows that are held, and the ends of its interval."""
+    return list(map(percent, judgement.share(hits, rows)))
 
 
 def _intervals(found: Findings) -> Iterator[Html]:
@@ -231,9 +235,7 @@ def _intervals(found: Findings) -> Iterator[Html]:
             continue
         for k, name in enumerate(found.names[:MOST_TARGETS]):
             inside = int((np.abs(found.values[:, k] - found.true[:, k]) <= limits[k]).sum())
-            held = judgement.share(inside, len(found.true))
-            ends = (percent(held.value), percent(held.low), percent(held.high))
-            rows.append([name, f"{level:.0%}", measured(float(limits[k])), *ends])
+            rows.append([name, f"{level:.0%}", measured(float(limits[k])), *coverage(inside, len(found.true))])
     if rows:
         text = (
             f"How far off is a prediction? By {counted(len(found.held_out), 'row')} of the validation part, the truth"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -33,9 +32,9 @@ def chosen_columns(part: Table, worths: Sequence[Worth] = ()) -> tuple[list[str]
 
 def heads(part: Table, measure: str, columns: Sequence[str]) -> list[str]:
     """Return what stands over rows that are shown."""
-    several = ["target"] if part.task == "regression" and len(part.target_names) > 1 else []
-    words = [*several, "true", "predicted"] if part.task == "regression" else ["class", "called"]
-    return ["row", *words, measure, *(abbreviated(name, LONGEST_COLUMN) for name in columns)]
+    several = ["target"] if part.targets.ndim == 2 and len(part.target_names) > 1 else []
+    words = ["true", "predicted"] if part.task == "regression" else ["class", "called"]
+    return ["row", *several, *words, measure, *(abbreviated(name, LONGEST_COLUMN) for name in columns)]
 
 
 def line(part: Table, row: int, guessed: NDArray[Any], target: int, measure: Html, columns: Sequence[str]) -> list[Any]:
@@ -44,7 +43,7 @@ def line(part: Table, row: int, guessed: NDArray[Any], target: int, measure: Htm
     Args:
         part: the table that it is of.
         row: its place there.
-        guessed: what was said of all rows, class numbers (n,) or values (n, targets).
+        guessed: what was said of all rows, class numbers (n,) or (n, targets), or values (n, targets).
         target: which of several targets is shown.
         measure: the cell for which the row was chosen.
         columns: that are shown.
@@ -54,6 +53,9 @@ def line(part: Table, row: int, guessed: NDArray[Any], target: int, measure: Htm
     if part.task == "regression":
         said: list[Any] = [names[target]] if len(names) > 1 else []
         said += [measured(float(part.targets[row, target])), measured(float(guessed[row, target]))]
+    elif part.classes:
+        classes = part.classes[target]
+        said = [names[target], classes[part.targets[row, target]], classes[guessed[row, target]]]
     else:
         said = [names[part.targets[row]], names[guessed[row]]]
     return [place, *said, measure, *(verdict.cell(part, row, name) for name in columns)]
@@ -70,7 +72,10 @@ def worst(found: Findings, worths: Sequence[Worth]) -> Html:
         lines = [line(part, k, found.values, j := furthest[k], measured(float(off[k, j])), columns) for k in worst]
     else:
         worst = [row for row in worst if not found.right[row]]
-        lines = [line(part, k, found.guessed, 0, percent(math.exp(-float(losses[k]))), columns) for k in worst]
+        wrong = (found.guessed != found.true).reshape(len(losses), -1)
+        chances = np.where(wrong, found.chances.reshape(wrong.shape), 2.0)
+        least = chances.argmin(axis=1)
+        lines = [line(part, k, found.guessed, j := least[k], percent(float(chances[k, j])), columns) for k in worst]
     if not lines:
         return titled("Largest mistakes", Html("<p>There are none.</p>"))
     caption = f"Rows of the {found.judged} part, counted from 0 in the whole table, with {which}"
@@ -113,14 +118,14 @@ def furthest_apart(
     Args:
         part: the rows.
         true: the targets, of these rows or of more, whose deviation is the unit in which targets are compared.
-        guessed: what their mean says, class numbers (n,) or values (n, targets).
-        spread: (n,) of classes, (n, targets) of values.
+        guessed: what their mean says, class numbers (n,) or (n, targets), or values (n, targets).
+        spread: (n,) of classes, (n, targets) of values, or classes of several targets.
         columns: that are shown.
     """
-    each = verdict.scaled(true, spread) if part.task == "regression" else spread[:, None]
+    cells = spread.reshape(len(spread), -1)
+    each = verdict.scaled(true, cells) if part.task == "regression" else cells
     furthest, size = each.argmax(axis=1), each.max(axis=1)
     order = [k for k in np.argsort(-size, kind="stable")[:MOST_ROWS].tolist() if size[k] > 0]
-    cells = spread if part.task == "regression" else spread[:, None]
     return [
         (float(size[k]), line(part, k, guessed, j := furthest[k], measured(float(cells[k, j])), columns)) for k in order
     ]
@@ -128,7 +133,7 @@ def furthest_apart(
 
 def _doubt(found: Findings, guessed: NDArray[Any], spread: NDArray[np.float64]) -> str:
     """Say whether rows on which members are far apart are those that are wrong."""
-    if len(spread) < TENTH or (found.is_regression and len(found.names) > 1):
+    if len(spread) < TENTH or spread.size > len(spread):
         return ""
     order = np.argsort(-spread.ravel(), kind="stable")
     few, rest = order[: len(order) // 10], order[len(order) // 10 :]
