@@ -17,6 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import tables
+from benchmarks.quality.tables import TUNING
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 MARKED = re.compile(r"(<!-- results: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -173,6 +176,47 @@ def recurrent() -> str:
     return f"{_table(['layer, units, steps', 'nanotorch', 'PyTorch', 'ratio'], rows)}\n\n{_when(machine)}"
 
 
+def ranks_of_tables() -> str:
+    """How well each contestant predicts the tables that recipes were not tuned on, and some contestants alone."""
+    lines = [json.loads(line) for line in (RESULTS / "tables.jsonl").read_text().splitlines()]
+    kept = [line for line in lines if line["table"] not in TUNING]
+    four = ("nanotorch", "linear", "scikit-learn MLP", "HistGradientBoosting")
+    theirs = tuple(sorted({line["contestant"] for line in kept if line["contestant"].endswith("of pytabkit")}))
+
+    def of(takes: Callable[[str], bool]) -> tables.Compared:
+        found = tables.compared([line for line in kept if takes(line["contestant"])])
+        assert found is not None
+        return found
+
+    def told(names: Sequence[str]) -> str:
+        found = of(lambda name: name in names)
+        seeds = sorted(set(found.seeds.values()))
+        counted = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"{seeds[0]}"
+        ranks = ", ".join(f"{name} {rank.split()[0]}" for name, rank, *_ in found.summary())
+        return f"{len(found.seeds)} tables, {counted} seeds: {ranks}."
+
+    header = ["", "rank (95%)", "better", "gap (95%)", "log-loss", "rank", "median s"]
+    every = of(lambda name: name not in theirs).summary()
+    said = f"Mean ranks of four alone, {told(four)} Of six, {told([*four, *theirs])}"
+    return f"{_table(header, every)}\n\n{textwrap.fill(said, 120)}"
+
+
+def table_fit() -> str:
+    """How many times as long as scikit-learn's fit that of the preset takes, by the number of rows."""
+    results, machine = measured("table_fit")
+    rows, least = [], 0
+    for most in (300, 1000, 5000, 10_000):
+        of = [result for result in results if least < result["rows"] <= most]
+        least = most
+        if of:
+            ratios = [result["ratios"]["minima"] for result in of]
+            seconds = [min(result["seconds"]["nanotorch"]) for result in of]
+            cells = [f"{np.median(ratios):.1f}", f"{min(ratios):.1f} to {max(ratios):.1f}", f"{np.median(seconds):.2f}"]
+            rows.append([f"up to {most:,}", str(len(of)), *cells])
+    header = ["rows to fit", "tables", "median ratio", "from, to", "seconds, median"]
+    return f"{_table(header, rows)}\n\n{_when(machine)}"
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "train_step": train_step,
     "ratios of train_step": ratios_of_train_step,
@@ -184,6 +228,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "job": job,
     "search": search,
     "recurrent": recurrent,
+    "ranks of tables": ranks_of_tables,
+    "table_fit": table_fit,
 }
 
 

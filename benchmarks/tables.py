@@ -16,7 +16,7 @@ import argparse
 import json
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -59,8 +59,54 @@ def main() -> int:
     return 0
 
 
-def report(done: list[dict[str, Any]]) -> str:
-    """Return the figures of each contestant over the tables and seeds that all of them have."""
+class Compared(NamedTuple):
+    """Means over the seeds that all contestants have, tables by contestants.
+
+    Attributes:
+        names: the contestants.
+        seeds: of each table how many seeds.
+        score: accuracy or R2.
+        loss: log-loss, of the tables of classes.
+        seconds: of the processor, for each contestant the median over the tables.
+    """
+
+    names: list[str]
+    seeds: dict[str, int]
+    score: Any
+    loss: Any
+    seconds: Any
+
+    def summary(self) -> list[tuple[str, str, str, str, str, str, str]]:
+        """Return for each contestant, the best one first: name, mean rank, how often it is better than the preset, the
+        gap to it, log-loss, rank by it, and seconds.
+        """
+        ranks, tables = ranks_of(self.score), len(self.score)
+        ours = self.score[:, self.names.index(OURS)]
+        resampled = np.random.default_rng(0).integers(tables, size=(2000, tables))
+        rows = []
+        for column in np.argsort(ranks.mean(0)):
+            gap = self.score[:, column] - ours
+            low, high = np.quantile(gap[resampled].mean(1), [0.025, 0.975])
+            first, last = np.quantile(ranks[:, column][resampled].mean(1), [0.025, 0.975])
+            better = ((gap > 0) + 0.5 * (gap == 0)).mean()
+            losses = ("-", "-")
+            if len(self.loss):
+                losses = f"{self.loss[:, column].mean():.4f}", f"{ranks_of(-self.loss)[:, column].mean():.2f}"
+            rows.append(
+                (
+                    self.names[column],
+                    f"{ranks[:, column].mean():.2f} ({first:.2f} to {last:.2f})",
+                    f"{better:.0%}",
+                    f"{gap.mean():+.4f} ({low:+.4f} to {high:+.4f})",
+                    *losses,
+                    f"{self.seconds[column]:.2f}",
+                )
+            )
+        return rows
+
+
+def compared(done: list[dict[str, Any]]) -> Compared | None:
+    """Return the figures of each contestant over the tables and seeds that all of them have; None of no table."""
     of: dict[str, dict[str, dict[int, dict[str, float]]]] = defaultdict(lambda: defaultdict(dict))
     for line in done:
         of[line["table"]][line["contestant"]][line["seed"]] = line
@@ -72,7 +118,7 @@ def report(done: list[dict[str, Any]]) -> str:
     }
     tables = [table for table in seeds if seeds[table]]
     if not tables or OURS not in names:
-        return "no table has been fitted by all of them yet"
+        return None
 
     def means(key: str, some: list[str]) -> Any:
         return np.array(
@@ -80,36 +126,31 @@ def report(done: list[dict[str, Any]]) -> str:
         )
 
     classes = [table for table in tables if "log_loss" in next(iter(of[table][OURS].values()))]
-    score, loss = means("score", tables), means("log_loss", classes).reshape(len(classes), len(names))
-    ranks, seconds = _ranks(score), np.median(means("seconds", tables), 0)
-    ours = score[:, names.index(OURS)]
-    resampled = np.random.default_rng(0).integers(len(tables), size=(2000, len(tables)))
-    lines = [
-        f"{len(tables)} tables, {min(map(len, seeds.values()))} to {max(map(len, seeds.values()))} seeds",
-        "",
-        f"{'':24}  rank (95 %)            better  gap to ours (95 %)           log-loss  rank  median s",
-    ]
-    for column in np.argsort(ranks.mean(0)):
-        gap = score[:, column] - ours
-        low, high = np.quantile(gap[resampled].mean(1), [0.025, 0.975])
-        first, last = np.quantile(ranks[:, column][resampled].mean(1), [0.025, 0.975])
-        better = ((gap > 0) + 0.5 * (gap == 0)).mean()
-        losses = (
-            f"{loss[:, column].mean():8.4f}  {_ranks(-loss)[:, column].mean():4.2f}" if classes else f"{'-':>8}     -"
-        )
-        lines.append(
-            f"{names[column]:24}  {ranks[:, column].mean():.2f} ({first:.2f} to {last:.2f})     {better:4.0%}"
-            f"  {gap.mean():+.4f} ({low:+.4f} to {high:+.4f})  {losses}  {seconds[column]:8.2f}"
-        )
+    loss = means("log_loss", classes).reshape(len(classes), len(names))
+    counts = {table: len(seeds[table]) for table in tables}
+    return Compared(names, counts, means("score", tables), loss, np.median(means("seconds", tables), 0))
+
+
+def report(done: list[dict[str, Any]]) -> str:
+    """Return the figures of each contestant, and the scores of each table."""
+    found = compared(done)
+    if found is None:
+        return "no table has been fitted by all of them yet"
+    names, counts = found.names, found.seeds.values()
+    header = ("", "rank (95 %)", "better", "gap to ours (95 %)", "log-loss", "rank", "median s")
+    rows = [header, *found.summary()]
+    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [f"{len(counts)} tables, {min(counts)} to {max(counts)} seeds", ""]
+    lines += ["  ".join([row[0].ljust(wide[0]), *map(str.rjust, row[1:], wide[1:])]) for row in rows]
     widths = [max(len(name), 6) for name in names]
     lines += ["", f"{'':16}  {'  '.join(f'{name:>{width}}' for name, width in zip(names, widths, strict=True))}"]
-    for table, row in zip(tables, score, strict=True):
+    for table, row in zip(found.seeds, found.score, strict=True):
         cells = "  ".join(f"{value:{width}.4f}" for value, width in zip(row, widths, strict=True))
         lines.append(f"{table:16}  {cells}")
     return "\n".join(lines)
 
 
-def _ranks(values: Any) -> Any:
+def ranks_of(values: Any) -> Any:
     """Return the rank of each number in its row, 1 for the largest; equal ones share the mean of theirs."""
     return np.array([[(row > value).sum() + ((row == value).sum() + 1) / 2 for value in row] for row in values])
 

@@ -19,6 +19,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
+import nanotorch as torch
 from nanotorch.train.config.loading import loads
 from nanotorch.train.config.strict_yaml import dump
 from nanotorch.train.data.preprocessing import Preprocessing
@@ -48,7 +49,8 @@ def scores(contestant: str, features: Any, targets: Any, seed: int) -> Scores:
 # ------------------------------------------------------------ scikit-learn
 
 
-def _encoded(features: Any, estimator: Any) -> Any:
+def encoded(features: Any, estimator: Any) -> Any:
+    """Return a pipeline that makes numbers of all columns for an estimator."""
     texts = features.select_dtypes(object).columns
     numbers = [column for column in features if column not in texts]
     whole = make_pipeline(SimpleImputer(strategy="median", add_indicator=True), StandardScaler())
@@ -67,10 +69,10 @@ def _boosting(features: Any, estimator: Any) -> Any:
 
 
 THEIRS: dict[str, Callable[[Any, bool, int], Any]] = {
-    "linear": lambda x, classes, seed: _encoded(
+    "linear": lambda x, classes, seed: encoded(
         x, LogisticRegressionCV(max_iter=500, cv=3) if classes else RidgeCV(np.logspace(-3, 3, 13))
     ),
-    "scikit-learn MLP": lambda x, classes, seed: _encoded(
+    "scikit-learn MLP": lambda x, classes, seed: encoded(
         x,
         MLPClassifier(random_state=seed)
         if classes
@@ -132,9 +134,12 @@ def _all_rows(rows: int, columns: int, task: str) -> dict[str, Any]:
 
 
 def _mlp(rows: int, columns: int, task: str) -> dict[str, Any]:
-    """One network, and the best of its epochs."""
+    """One network, and the best of its epochs, in the batches that small tables had when it was measured."""
+    batch = 64 if rows <= 5000 else 128
+    epochs = min(100, max(20, 1500 * batch // rows))
     return {
         **preset(rows, columns, task),
+        "train": {"epochs": epochs, "batch_size": batch, "monitor": "loss"},
         "model": {"hidden": [128, 128], "dropout": 0.15},
         "loss": {"name": USUAL[task], **({"label_smoothing": 0.1} if task == "multiclass" else {})},
         "optimizer": {"name": "AdamW", "lr": 3e-3, "weight_decay": 0.02},
@@ -177,13 +182,11 @@ def of_nanotorch(name: str, train: Any, test: Any, known: Any, wanted: Any, seed
     classes = known.dtype.kind in "UO"
     started = time.process_time()
     names = tuple(sorted(set(known.tolist()))) if classes else ("y",)
-    task = "regression" if not classes else "binary" if len(names) == 2 else "multiclass"
+    task = _task(known)
     sections = RECIPES[name](len(train), train.shape[1], task)
     pieces = {"train": (train, known), "test": (test, wanted)}
     if "data" not in sections or sections["data"].get("validation_size") != 0:
-        fitted, judged, of_fitted, of_judged = train_test_split(
-            train, known, test_size=0.2, random_state=seed, stratify=known if classes else None
-        )
+        fitted, judged, of_fitted, of_judged = for_validation(train, known, seed)
         pieces |= {"train": (fitted, of_fitted), "validation": (judged, of_judged)}
         sections = RECIPES[name](len(fitted), train.shape[1], task)
     parts = {part: _table(rows, values, train, task, names) for part, (rows, values) in pieces.items()}
@@ -197,22 +200,49 @@ def of_nanotorch(name: str, train: Any, test: Any, known: Any, wanted: Any, seed
             best = {key: value.clone() for key, value in training.weights().items()}
     training.use(best or training.weights())
     seconds = time.process_time() - started
-    found = evaluate(training.model, training.criterion, places["test"])
+    score = evaluate(training.model, training.criterion, places["test"])["accuracy" if classes else "r2"]
     return {
-        "score": found["accuracy" if classes else "r2"],
-        **({"log_loss": -found["neg_log_loss"]} if classes else {}),
+        "score": score,
+        **({"log_loss": _log_loss(training.model, places["test"])} if classes else {}),
         "seconds": seconds,
     }
+
+
+def preset_for(rows: Any, targets: Any) -> dict[str, Any]:
+    """Return what the preset is for rows to fit."""
+    return preset(len(rows), rows.shape[1], _task(targets))
+
+
+def _task(targets: Any) -> str:
+    if targets.dtype.kind not in "UO":
+        return "regression"
+    return "binary" if len(set(targets.tolist())) == 2 else "multiclass"
+
+
+def for_validation(train: Any, known: Any, seed: int) -> list[Any]:
+    """Return rows to fit and rows that choose the epoch, and the targets of both."""
+    classes = known.dtype.kind in "UO"
+    parts: list[Any] = train_test_split(
+        train, known, test_size=0.2, random_state=seed, stratify=known if classes else None
+    )
+    return parts
+
+
+def _log_loss(model: Any, part: Any) -> float:
+    """Return the log-loss of a model over a part; its outputs are logits, of two classes one."""
+    features, targets = part.dataset.tensors[:2]
+    model.eval()
+    with torch.no_grad():
+        logits = model(features).double()
+    odds = logits.softmax(1) if logits.shape[1] > 1 else logits.sigmoid()
+    return float(log_loss(targets.numpy().reshape(-1).astype(int), odds.numpy(), labels=range(max(2, logits.shape[1]))))
 
 
 def _config(sections: dict[str, Any], seed: int, task: str) -> Any:
     """Return a config of these sections; its dataset only has a name of the same task, for the parts are given."""
     of_task = {"regression": "diabetes", "binary": "breast_cancer", "multiclass": "iris"}[task]
-    train = {**sections["train"], "metrics": [] if task == "regression" else ["neg_log_loss"]}
     data = {key: value for key, value in sections.get("data", {}).items() if key != "validation_size"}
-    return loads(
-        dump({"name": "benchmark", "seed": seed, **sections, "data": {"name": of_task, **data}, "train": train})
-    )
+    return loads(dump({"name": "benchmark", "seed": seed, **sections, "data": {"name": of_task, **data}}))
 
 
 def _table(rows: Any, values: Any, whole: Any, task: Any, names: tuple[str, ...]) -> Table:

@@ -25,14 +25,14 @@ def test_a_preset_fills_in_what_nobody_states() -> None:
     assert (made.model.name, made.model.shared, made.model.members) == ("tabm", False, 8)  # type: ignore[attr-defined]
     assert made.loss.name == "CrossEntropyLoss" and made.optimizer.name == "AdamW"
     assert made.scheduler is not None and made.scheduler.name == "OneCycleLR"
-    assert (made.train.epochs, made.train.batch_size) == (100, 64)  # 120 rows
+    assert (made.train.epochs, made.train.batch_size) == (60, 16)  # 120 rows
     assert loads("name: t\npreset: default\ndata: {name: diabetes}").loss.name == "MSELoss"
 
 
 def test_what_is_stated_wins() -> None:
     made = config("model: {hidden: [5]}\nscheduler: null\ntrain: {epochs: 3}", "", "optimizer.lr=0.5")
     assert made.model.name == "tabm" and made.model.hidden == (5,)  # type: ignore[attr-defined]
-    assert made.scheduler is None and (made.train.epochs, made.train.batch_size) == (3, 64)
+    assert made.scheduler is None and (made.train.epochs, made.train.batch_size) == (3, 16)
     assert made.optimizer.arguments["lr"] == 0.5 and made.optimizer.arguments["weight_decay"] == 1.0
     other = config("model: {name: mlp, dropout: 0.3}\noptimizer: {name: SGD, lr: 0.1}")
     assert other.model.arguments["hidden"] == (64,) and other.model.arguments["dropout"] == 0.3
@@ -72,7 +72,7 @@ def test_a_run_says_what_the_preset_chose(tmp_path: Path, capsys: pytest.Capture
     given.write_text("name: t\npreset: default\ndata: {name: iris}\ntrain: {epochs: 1}\n")
     assert train([str(given), "--output", str(tmp_path / "run"), "--no-progress"]) == 0
     said = capsys.readouterr().out
-    assert "the preset chose" in said and "model tabm" in said and "1 epochs of batches of 64 rows" in said
+    assert "the preset chose" in said and "model tabm" in said and "1 epochs of batches of 16 rows" in said
     kept = read_resolved(tmp_path / "run" / "resolved.yaml")
     assert kept.preset == "taken" and kept.train.epochs == 1
     assert np.isclose(kept.optimizer.arguments["lr"], 3e-3)

@@ -76,6 +76,15 @@ def test_search(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_table_fit(tmp_path: Path) -> None:
+    printed, results = run("table_fit", tmp_path / "table_fit.json")
+    assert "times as long" in printed and "\nwine " in printed
+    assert [(result["table"], set(result["seconds"])) for result in results] == [
+        (table, {"nanotorch", "scikit-learn"}) for table in ("iris", "wine")
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
 def test_trainer_step(tmp_path: Path) -> None:
     printed, [result] = run("trainer_step", tmp_path / "trainer_step.json")
     assert "\n4-16-3  window step " in printed

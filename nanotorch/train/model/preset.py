@@ -19,7 +19,8 @@ from typing import Any
 from nanotorch.train.model.usual_loss import USUAL
 
 STEPS = 1500  # of a training, where that is not too many epochs
-EPOCHS = (20, 100)  # at least and at most
+EPOCHS = (20, 60)  # at least and at most
+BATCHES = {300: 16, 1000: 32, 5000: 64}  # rows up to which a step takes so many of them; of more rows 128
 FEW = 1000  # rows below which noise is learnt soon: more dropout and decay
 MANY = 20_000  # rows from which wider networks are worth their time
 WIDE = 500  # columns from which an ensemble takes long
@@ -28,10 +29,10 @@ WIDE = 500  # columns from which an ensemble takes long
 def preset(rows: int, columns: int, task: str) -> dict[str, Any]:
     """Return the sections of a config for a training part of so many rows and columns, as a config has them.
 
-    Epochs follow steps, so that small tables are not left half learnt.
+    Epochs follow steps, and few rows are taken a few at a time, so that small tables are not left half learnt.
 
     >>> preset(150, 4, "multiclass")["train"]
-    {'epochs': 100, 'batch_size': 64, 'monitor': 'loss'}
+    {'epochs': 60, 'batch_size': 16, 'monitor': 'loss'}
     >>> preset(8000, 10, "regression")["train"]
     {'epochs': 24, 'batch_size': 128, 'monitor': 'loss'}
     """
@@ -56,15 +57,15 @@ def usual_batch_size(rows: int) -> int:
     """Return how many of so many rows for training to take in a step.
 
     >>> usual_batch_size(100), usual_batch_size(10_000)
-    (64, 128)
+    (16, 128)
     """
-    return 64 if rows <= 5000 else 128
+    return next((size for most, size in BATCHES.items() if rows <= most), 128)
 
 
 def usual_epochs(rows: int, of_a_step: int) -> int:
     """Return how often to go over so many rows, of which a step takes some: a training has as many steps as it needs.
 
-    >>> usual_epochs(100, 64), usual_epochs(1000, 64), usual_epochs(10_000, 128)
-    (100, 96, 20)
+    >>> usual_epochs(100, 16), usual_epochs(1000, 32), usual_epochs(10_000, 128)
+    (60, 48, 20)
     """
     return min(EPOCHS[1], max(EPOCHS[0], STEPS * of_a_step // rows))
