@@ -392,7 +392,7 @@ def dense(view: View) -> bool:
 def without_gaps(view: View) -> tuple[int, ...] | None:
     """Return the axes of a view from the outermost in memory to the innermost if they leave no gaps, else None.
 
-    >>> without_gaps(View(Buffer("temporary"), 0, (4, 3), (1, 4)))
+    >>> without_gaps(View(Buffer("temporary", "t1", np.zeros(12)), 0, (4, 3), (1, 4)))
     (1, 0)
     """
     axes = tuple(sorted(range(len(view.shape)), key=lambda axis: -view.strides[axis]))
