@@ -60,17 +60,17 @@ def test_epochs_follow_the_steps_that_a_stated_batch_makes() -> None:
 
 @pytest.mark.parametrize("samples", [215, 216, 321])
 def test_a_batch_that_the_table_decides_leaves_no_single_row(samples: int) -> None:
-    """129, 130 and 193 rows for training: a batch of 64 rows would leave one or two, which folds make one."""
+    """129, 130 and 193 rows for training: a batch of 16 rows would leave one or two, which folds make one."""
     text = (
         f"name: few\ndata: {{name: make_regression, n_samples: {samples}}}\nmodel: {{batch_norm: true}}\n"
         "train: {epochs: 1}\n"
     )
     config, data = settled_data(loads(text))
-    assert isinstance(config.train.batch_size, int) and 64 < config.train.batch_size < 80
+    assert isinstance(config.train.batch_size, int) and 16 < config.train.batch_size < 32
     assert len(data.parts["train"]) % config.train.batch_size != 1
     assert steps_per_epoch(len(data.parts["train"]), config) > 1
     for keep in ("train.drop_last=true", "model.batch_norm=false"):
-        assert settled_data(loads(text, overrides=[keep]))[0].train.batch_size == 64
+        assert settled_data(loads(text, overrides=[keep]))[0].train.batch_size == 16
 
 
 def test_uneven_classes_are_judged_by_the_loss() -> None:
