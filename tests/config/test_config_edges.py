@@ -257,7 +257,7 @@ TABLE = "x,y,z,label\n" + "".join(f"{row},{row % 7},{row % 3},{'abc'[row % 3]}\n
         (
             {"file": "t.csv", "target": "label"},
             ["loss.name=BCEWithLogitsLoss"],
-            "loss.name=BCEWithLogitsLoss': loss.name: BCEWithLogitsLoss is a loss for binary, and the data are multicl",
+            "loss.name=BCEWithLogitsLoss': loss.name: BCEWithLogitsLoss is a loss for binary or multilabel, and the",
         ),
         (
             {"file": "t.csv", "target": "x"},
@@ -267,7 +267,7 @@ TABLE = "x,y,z,label\n" + "".join(f"{row},{row % 7},{row % 3},{'abc'[row % 3]}\n
         (
             {"file": "t.csv", "target": "label"},
             ["train.metrics=[accuracy, roc_auc]"],
-            "train.metrics.1: roc_auc is for binary, and the data are multiclass",
+            "train.metrics.1: roc_auc is for binary or multilabel, and the data are multiclass",
         ),
         ({"file": "t.csv", "target": "label"}, ["train.monitor=rmse"], "train.monitor: there is no score 'rmse' here"),
         ({"file": "t.csv", "target": "label"}, ["loss.weight=[1, 2]"], "loss.weight: has 2 values for 3 classes"),

@@ -120,7 +120,7 @@ for _name in ("f1", "precision", "recall", "jaccard"):
 _register("accuracy", "accuracy_score", (*EACH, "multilabel"), by_rows=True)
 _register("balanced_accuracy", "balanced_accuracy_score", EACH, square=True)
 _register("matthews_corrcoef", "matthews_corrcoef", EACH, square=True)
-_register("neg_hamming_loss", "hamming_loss", (*EACH, "multilabel"), sign=-1, by_rows=True)
+_register("neg_hamming_loss", "hamming_loss", ("multilabel", "multioutput"), sign=-1, by_rows=True)
 _register("roc_auc", "roc_auc_score", ("binary", "multilabel"), "probabilities")
 _register("average_precision", "average_precision_score", ("binary", "multilabel"), "probabilities")
 _register("neg_brier_score", "brier_score_loss", ("binary",), "probabilities", -1)
