@@ -23,10 +23,14 @@ class Conditions:
 
     def add(self, term: str, *values: Any) -> None:
         """Add a term, with the names of values in the place of its braces."""
+        names, spelled = self._names, []
         for value in values:
-            name = self._names.setdefault(id(value), f"v{len(self._names)}")
-            self._values[name] = value
-        self._terms.append(term.format(*[self._names[id(value)] for value in values]))
+            name = names.get(id(value))
+            if name is None:
+                name = names[id(value)] = f"v{len(names)}"
+                self._values[name] = value
+            spelled.append(name)
+        self._terms.append(term.format(*spelled))
 
     def build(self, parameters: str = "") -> Callable[..., bool]:
         """Return the function of these parameters: it says no, too, where something is no longer there at all."""

@@ -362,7 +362,10 @@ def groups(
     seen = Counter([key for each in found for key in each])
     if len(classes) > 1:
         shared = [*shared, *[tensor for each in found for key, tensor in each.items() if seen[key] > 1]]
-    return [(list(of), Group([steps[k] for k in of], fallback, shared, backend)) for of in classes]
+    made = [(list(of), Group([steps[k] for k in of], fallback, shared, backend)) for of in classes]
+    for of, group in made:
+        group._words |= reaches[of[0]].words  # else the first walk of each step would be taken twice
+    return made
 
 
 def entries(value: Any, numbers: Sequence[int]) -> Any:
