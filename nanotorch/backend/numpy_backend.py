@@ -697,7 +697,7 @@ def matmul(a: Any, b: Any) -> Any:
 
 def _long_product(a: Any, b: Any) -> Any:
     """Return the product of matrices or vectors over many rows, in parts that are added in pairs (Note [Long sums])."""
-    part = 512
+    part = 256  # BLAS may add up all products of a part in one running total
     count, rest = divmod(len(b), part)
     left = a[..., : count * part].reshape(*(a.shape[:-1] or (1,)), count, part)
     right = b[: count * part].reshape(count, part, *(b.shape[1:] or (1,)))

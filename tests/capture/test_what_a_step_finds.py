@@ -510,3 +510,36 @@ def test_it_is_seen_of_each_model_of_a_sweep(make: Callable[[], Change]) -> None
             change(), others[1][1]()
         x = torch.arange(4.0) + number
         assert sweep(x)[1].tolist() == expected(x).tolist()
+
+
+class Slotted:
+    __slots__ = ("number",)
+
+
+class Hidden(Slotted):
+    __slots__ = ()
+
+    @property
+    def number(self) -> int:  # type: ignore[override]
+        raise RuntimeError("nobody may ask")
+
+
+def test_a_slot_that_a_property_hides_is_not_asked_for() -> None:
+    held = Hidden()
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        return x * 2 if type(held) is Hidden else x * held.number
+
+    assert torch.compile(step)(torch.ones(3)).tolist() == [2, 2, 2]
+
+
+def test_an_assert_and_the_environment_lead_to_few_objects() -> None:
+    """pytest puts its own code behind an assert, and from there all of it could be reached, and Python's builtins."""
+
+    def step(x: torch.Tensor) -> torch.Tensor:
+        assert x.shape == (3,)
+        return x * len(os.environ["PATH"])
+
+    found = Reachable({"": step})
+    assert "@pytest_ar" in step.__code__.co_names
+    assert len(found.fingerprint) < 1000

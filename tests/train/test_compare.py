@@ -221,7 +221,7 @@ def test_damaged_files_are_told_and_the_rest_is_shown(
             ),
             ("resolved.yaml", "a: [", "resolved.yaml:1:"),
             ("resolved.yaml", "", "resolved.yaml: this is empty"),
-            ("resolved.yaml", "seed: 1\n", "resolved.yaml:1:1: name: required key is missing"),
+            ("resolved.yaml", "seed: 1\n", "resolved.yaml:1:1: data: required key is missing"),
             (
                 "metrics.jsonl",
                 '{"epoch": 1}\n',

@@ -27,7 +27,8 @@ import numpy as np
 from nanotorch.autograd.graph.node import Node
 from nanotorch.ops.create.random import Generator
 
-LIBRARIES = (sys.stdlib_module_names - {"__main__", "collections"}) | {"numpy", "cupy", "scipy", "numba"}
+LIBRARIES = (sys.stdlib_module_names - {"__main__", "collections"}) | {"numpy", "cupy", "scipy", "numba", "_pytest"}
+"""Among them what pytest puts behind each `assert` of a test."""
 PARTS_OF_THIS = ("nanotorch.ops", "nanotorch.backend", "nanotorch.dtypes", "nanotorch.registry", "nanotorch.capture")
 SEALED = ("numba", "cupy", *PARTS_OF_THIS)
 """Modules whose objects hold nothing that a step asks for, but arrays on another device, which have an identity."""
@@ -44,7 +45,7 @@ WORD = tuple.__itemsize__
 
 def foreign(module: str) -> bool:
     """Whether what is in a module of Python can hold no state of the user's steps."""
-    return module.partition(".")[0] in LIBRARIES or module.startswith(PARTS_OF_THIS)
+    return module.partition(".")[0] in LIBRARIES or module.startswith((*PARTS_OF_THIS, "collections.abc"))
 
 
 @functools.lru_cache(1024)
@@ -56,9 +57,19 @@ def own_classes(mro: tuple[type, ...]) -> tuple[type, ...]:
 
 @functools.lru_cache(1024)
 def slots_of(mro: tuple[type, ...]) -> tuple[str, ...]:
-    """Return the names of the slots that the classes of a class declare."""
+    """Return the names of the slots that the classes of a class declare, but for those that a property hides."""
+    seen: dict[str, Any] = {}
+    for cls in reversed(mro):
+        seen.update(vars(cls))
     slotted = [vars(cls) for cls in mro if "__slots__" in vars(cls)]
-    return tuple([name for of in slotted for name, slot in of.items() if isinstance(slot, MemberDescriptorType)])
+    return tuple(
+        [
+            name
+            for of in slotted
+            for name, slot in of.items()
+            if isinstance(slot, MemberDescriptorType) and seen[name] is slot
+        ]
+    )
 
 
 def attributes_of(value: Any) -> dict[str, Any]:

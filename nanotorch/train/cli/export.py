@@ -18,9 +18,9 @@ The ONNX file takes raw columns, each an input of its own name and shape
 (rows, 1): float64 for numbers (NaN where one is missing), strings for
 categories. It gives `label` and `probabilities` (of several targets of classes
 `label: TARGET` and `probabilities: TARGET` for each), or `prediction` in the
-units of the targets. Nothing is written unless onnx's checker and reference evaluator
-agree with predictions to 1e-5. The Python file needs NumPy alone, and is
-compared with predictions in the same way.
+units of the targets. Nothing is written unless onnx's checker and reference
+evaluator agree with predictions to 1e-5. The Python file needs NumPy alone,
+and is compared with predictions in the same way.
 
 exit codes:
   0 done   1 failed   2 bad usage, or no run
