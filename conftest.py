@@ -36,6 +36,7 @@ OF_TABLES = {
     "test_sweep_table.py",
     "test_table.py",
     "test_search_processes.py",
+    "test_search_tables.py",
     "test_table_fit.py",
 }
 

@@ -318,8 +318,10 @@ class Compiled:
             self._because = self._why(programs, reachable)
             before = Position(self._run_by_recording(reachable))
             result = self._record(call, programs)
-            if before.has_begun() or call.key in self._as_ever:
+            if before.has_begun():
                 return result
+            if call.key in self._as_ever:
+                return self._given_up(call, before, result)
             before.restore()
             done, result = self._replayed(call, programs)
             if done:  # all that a step finds is seen to be as it was, without another walk
@@ -330,6 +332,10 @@ class Compiled:
                 return result
         self._give_up(call, "what its calls leave asks for another program each time")
         return self.function(*call.args, **call.kwargs)
+
+    def _given_up(self, call: Call, before: Position, result: Any) -> Any:
+        """Return what a call gave that has no program."""
+        return result
 
     def _run_by_recording(self, reachable: Reachable) -> Reachable:
         """Return what can be reached by that which runs when a call is recorded."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from nanotorch.autograd.graph.tensor import Tensor, from_array
 from nanotorch.capture.compiled import Call, Compiled, Fallback, Key, agree, plans_of
-from nanotorch.capture.effects import array_of
+from nanotorch.capture.effects import Position, array_of
 from nanotorch.capture.many_steps import batch_of, form_of
 from nanotorch.capture.page import name_inputs
 from nanotorch.capture.program import CallNumber
@@ -57,6 +57,7 @@ class Group(Compiled):
         self.split: list[list[int]] | None = None
         self._parts: list[tuple[list[int], Group]] = []
         self._told = False
+        self._alone: list[Compiled] = []  # the program of each step, where a table takes one and not several
         self.walked: list[Reachable] = []
         self._rows: list[Rows] = []
         self.strict = backend == "table"
@@ -80,12 +81,16 @@ class Group(Compiled):
 
     def _one_by_one(self, axes: Axes, *args: Any, **kwargs: Any) -> Each:
         """Take one step after the other."""
-        return Each([self._step(number, axes, *args, **kwargs) for number in range(len(self.steps))])
+        steps: Sequence[Callable[..., Any]] = self._alone or self.steps
+        return Each([self._taken(step, number, axes, *args, **kwargs) for number, step in enumerate(steps)])
 
     def _step(self, number: int, axes: Axes, *args: Any, **kwargs: Any) -> Any:
+        return self._taken(self.steps[number], number, axes, *args, **kwargs)
+
+    def _taken(self, step: Callable[..., Any], number: int, axes: Axes, *args: Any, **kwargs: Any) -> Any:
         given = [arg if axis is None else arg[number] for arg, axis in zip(args, axes, strict=True)]
         tensors: list[Tensor] = []
-        build = taken_apart(self.steps[number](*given, **kwargs), tensors)
+        build = taken_apart(step(*given, **kwargs), tensors)
         return build([tensor.detach() for tensor in tensors])
 
     def _walk(self) -> Any:
@@ -220,7 +225,16 @@ class Group(Compiled):
         elif self.fallback is None:
             raise error
         else:
+            if isinstance(error, NoTableError) and not self._sure:
+                self._alone = [Compiled(step, "table", lambda why: None, ahead=True) for step in self.steps]
             self._give_up(call, str(error))
+
+    def _given_up(self, call: Call, before: Position, result: Any) -> Any:
+        """Take the steps again, each as it is taken alone: a table may call NumPy for one model, for several not."""
+        if not self._alone:
+            return result
+        before.restore()
+        return self.function(*call.args, **call.kwargs)
 
     def _recorded_first(self, call: Call) -> tuple[Any, Any]:
         """Record the first step in a call; return the call's result as well, of which there may be nothing else."""
