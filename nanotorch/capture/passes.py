@@ -43,6 +43,7 @@ def simplify(program: Program, kept: Collection[Buffer], scratch: Collection[Any
     moved = forward_writes(program, kept)
     drop_dead(program, {*kept, *[view.buffer for view in moved.values()]})
     left["copies"] = len(program.statements)
+    ask_sources(program)
     questions_first(program)
     return moved
 
@@ -214,6 +215,31 @@ def forward_writes(program: Program, kept: Collection[Buffer]) -> dict[Buffer, V
     program.outputs = [moved_view(view, moved) for view in program.outputs]
     program.statements = [s for number, s in enumerate(program.statements) if number not in dropped]
     return moved
+
+
+def sources(program: Program) -> dict[Buffer, View]:
+    """Return of what memory, which the step does not write, temporaries are copies: its elements, each of them once."""
+    uses = Uses(program)
+    found: dict[Buffer, View] = {}
+    for statement in program.statements:
+        if statement.primitive != "array" or not isinstance(statement.args[0], View):
+            continue
+        source, (out,) = statement.args[0], statement.out
+        if source.dtype == out.dtype and uses.written_once(out.buffer) and not uses.writes[source.buffer]:
+            axes = [(n, step) for n, step in zip(source.shape, source.strides, strict=True) if step or not n]
+            shape, strides = zip(*axes, strict=True) if axes else ((), ())
+            found[out.buffer] = View(source.buffer, source.offset, shape, strides)
+    return found
+
+
+def ask_sources(program: Program) -> None:
+    """Ask of what was copied whether it is in range, not of the copy, which may repeat each element many times."""
+    copied = sources(program)
+    for statement in program.statements:
+        if statement.primitive == "all_in_range" and isinstance(statement.args[0], View):
+            view, *rest = statement.args
+            if view.buffer in copied and (view.whole or view[1:] == (0, (view.buffer.array.size,), (1,))):
+                statement.args = (copied[view.buffer], *rest)
 
 
 def questions_first(program: Program) -> None:

@@ -588,6 +588,47 @@ def test_many_steps_stop_before_the_one_with_an_index_out_of_range(interpreter: 
             np.testing.assert_allclose(mine.optimizer.state[one][name].numpy(), value.numpy(), atol=1e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("backend", ["numpy", "table"])
+def test_class_numbers_that_are_repeated_for_members_are_asked_for_once(interpreter: Interpreter, backend: Any) -> None:
+    def made() -> tuple[Any, Any]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Members(3), nn.BatchEnsembleLinear(3, 5, 3, signs=True))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        loss_of = nn.LossOfMembers(nn.CrossEntropyLoss(reduction="sum"))
+
+        def step(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            optimizer.zero_grad()
+            loss = loss_of(model(x), y)
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return model, step
+
+    (mine, mine_step), (eager, step) = made(), made()
+    compiled_step = torch.compile(mine_step, backend=backend)
+    for x, y in batches(6, np.float32):
+        np.testing.assert_allclose(compiled_step(x, y).item(), step(x, y).item(), rtol=1e-6)
+    for one, other in zip(mine.parameters(), eager.parameters(), strict=True):
+        np.testing.assert_allclose(one.detach().numpy(), other.detach().numpy(), atol=1e-6)
+    (asked,) = [statement for statement in code_of(compiled_step).program.statements if not statement.out]
+    assert asked.args[0].buffer.kind == "input"
+    assert asked.args[0].shape == (19,)
+    assert backend == "numpy" or code_of(compiled_step).in_one
+    x, y = batches(1, np.float32)[0]
+    before = [parameter.detach().numpy().copy() for parameter in mine.parameters()]
+    for wrong in (3, -1):
+        y[7] = wrong
+        with pytest.raises(IndexError) as expected:
+            step(x, y)
+        with pytest.raises(IndexError) as raised:
+            compiled_step(x, y)
+        assert str(raised.value) == str(expected.value)
+    assert all(
+        np.array_equal(one, other.detach().numpy()) for one, other in zip(before, mine.parameters(), strict=True)
+    )
+
+
 def test_tables_and_an_order_that_do_not_fit_are_refused(interpreter: Interpreter) -> None:
     _, _, step = runs("SGD")
     code = code_of(step)

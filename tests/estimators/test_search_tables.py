@@ -20,9 +20,24 @@ STEPPED = {"name": "StepLR", "step_size": 2}
 CYCLE = {"name": "OneCycleLR", "interval": "step"}
 
 
-@pytest.mark.filterwarnings(
-    "ignore::sklearn.exceptions.ConvergenceWarning", "ignore:the steps of . fits run one after the other:UserWarning"
-)
+def of_each_fit(network: Any, grid: dict[str, Any]) -> int:
+    """Compare the fits of a search with fits of their own, bit for bit; return how many there were."""
+    rows, rest = np.arange(100), np.arange(100, 150)
+    compared = 0
+
+    def compare(fitted: Any, _: Any, __: Any) -> float:
+        nonlocal compared
+        own = clone(fitted).fit(X[rows], y[rows])
+        assert fitted.loss_curve_ == own.loss_curve_
+        assert [a.tobytes() for a in fitted.weights_.values()] == [a.tobytes() for a in own.weights_.values()]
+        compared += 1
+        return 0.0
+
+    MLPSearchCV(network, grid, cv=[(rows, rest)], refit=False, scoring=compare, error_score="raise").fit(X, y)
+    return compared
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("members", [1, 3])
 @pytest.mark.parametrize(
     "given",
@@ -40,16 +55,13 @@ def test_each_fit_has_the_bits_of_its_own(members: int, given: dict[str, Any], b
     network = clone(NETWORK).set_params(members=members, batch_size=batch_size, **given)
     schedules = [None] if "learning_rate" in given else [None, STEPPED, CYCLE]
     grid = {"schedule": [*schedules, *schedules], "random_state": [2, 3]}
-    rows, rest = np.arange(100), np.arange(100, 150)
-    compared = 0
+    assert of_each_fit(network, grid) == 4 * len(schedules)
 
-    def compare(fitted: Any, _: Any, __: Any) -> float:
-        nonlocal compared
-        own = clone(fitted).fit(X[rows], y[rows])
-        assert fitted.loss_curve_ == own.loss_curve_
-        assert [a.tobytes() for a in fitted.weights_.values()] == [a.tobytes() for a in own.weights_.values()]
-        compared += 1
-        return 0.0
 
-    MLPSearchCV(network, grid, cv=[(rows, rest)], refit=False, scoring=compare, error_score="raise").fit(X, y)
-    assert compared == 4 * len(schedules)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("batch_size", [100, 30])
+def test_each_fit_has_the_bits_of_its_own_where_a_table_calls_numpy(batch_size: int) -> None:
+    assert MACHINE.wait() is not None, MACHINE.reason
+    network = clone(NETWORK).set_params(optimizer="Rprop", alpha=0.0, batch_size=batch_size, max_iter=3)
+    with pytest.warns(UserWarning, match="the steps of 4 fits run one after the other"):
+        assert of_each_fit(network, {"schedule": [None, STEPPED], "random_state": [2, 3]}) == 4

@@ -199,6 +199,18 @@ def test_the_spread_of_tabm_is_that_of_its_members(made: Path) -> None:
     assert np.allclose(numbers(found["prediction_spread"]), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("target", KINDS)
+def test_one_member_is_one_model(target: str, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["model.name=tabm", "model.members=1", "model.hidden=[8]", "train.epochs=2"]
+    drop = f"data.drop={[name for name in KINDS if name != target]}"
+    arguments = [str(made / "rows.csv"), "--target", target, *options, drop, "--output", str(tmp_path / "t"), "--quiet"]
+    assert train.main(arguments) == 0
+    assert "Where the members disagree" not in (tmp_path / "t" / "report.html").read_text()
+    arguments = ["--input", str(made / "rows.csv"), "--output", "-", "--spread"]
+    assert predict.main([str(tmp_path / "t"), *arguments]) == 2
+    assert "is one model, which agrees with itself" in capsys.readouterr().err
+
+
 def shown_rows(page: Path, after: str) -> list[list[str]]:
     """Return the cells of the first table after a text, exact where they are numbers."""
     table = page.read_text().split(after)[1].split("<tbody>")[1].split("</tbody>")[0]

@@ -20,7 +20,7 @@ gives. Nothing is reassociated in them, and nothing assumes that there is neithe
 from __future__ import annotations
 
 (GROUP, GEMM, REDUCE, ONE_HOT, PICK, TAKE, IN_RANGE, HOLDS, COPY, COUNT, CROSS_ENTROPY, RANDOM_BITS, LONG_DOT,
- ADAM, PRODUCT) = range(15)  # fmt: skip
+ ADAM, PRODUCT, COPY_INDICES) = range(16)  # fmt: skip
 """Instructions."""
 
 NO_DECAY, ADDED_DECAY, DECOUPLED_DECAY = range(3)

@@ -20,6 +20,7 @@ from nanotorch.capture.table.instructions import (
     ADDED_DECAY,
     BLOCK,
     COPY,
+    COPY_INDICES,
     COUNT,
     CROSS_ENTROPY,
     DECOUPLED_DECAY,
@@ -973,6 +974,18 @@ def copy_bytes(target: Any, source: Any, count: Any) -> None:
 
 
 @plain
+def copy_indices(pc: Any, bases: Any) -> None:
+    """Copy a matrix of indices, of any strides, into rows without gaps."""
+    rows, columns = get_i8(pc, 3), get_i8(pc, 4)
+    o = get_i8(bases, get_i8(pc, 5)) + get_i8(pc, 6)
+    source = get_i8(bases, get_i8(pc, 7)) + get_i8(pc, 8)
+    down, right = get_i8(pc, 9), get_i8(pc, 10)
+    for r in range(rows):
+        for i in range(columns):
+            put_i8(o, r * columns + i, get_i8(source + r * down + i * right, 0))
+
+
+@plain
 def walk(code: Any, end: Any, bases: Any, numbers: Any, scratch: Any, context: Any) -> Any:
     """Run a table; return 0, or the address of the question that got another answer than expected."""
     pc = code
@@ -1020,6 +1033,8 @@ def walk(code: Any, end: Any, bases: Any, numbers: Any, scratch: Any, context: A
         elif op == COPY:
             source = get_i8(bases, get_i8(pc, 6)) + get_i8(pc, 7)
             copy_bytes(get_i8(bases, get_i8(pc, 4)) + get_i8(pc, 5), source, get_i8(pc, 3))
+        elif op == COPY_INDICES:
+            copy_indices(pc, bases)
         elif op == COUNT:
             o = get_i8(bases, get_i8(pc, 3)) + get_i8(pc, 4)
             put_i8(o, 0, get_i8(get_i8(bases, get_i8(pc, 5)) + get_i8(pc, 6), 0) + get_i8(pc, 7))

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nanotorch.backend.philox import threshold_and_factor
-from nanotorch.capture.passes import extent
+from nanotorch.capture.passes import extent, sources
 from nanotorch.capture.program import Buffer, HostNumber, Program, Several, SeveralNumbers, Statement, View, of_each
 from nanotorch.capture.table.instructions import (
     COPY,
+    COPY_INDICES,
     COUNT,
     F4,
     F8,
@@ -406,12 +407,16 @@ def without_gaps(view: View) -> tuple[int, ...] | None:
 
 
 def copy(statement: Statement, table: Table, known: Any) -> bool:
-    """Write a copy of elements without gaps."""
+    """Write a copy of elements without gaps, or of a matrix of indices."""
     source, (out,) = statement.args[0], statement.out
-    if not isinstance(source, View) or source.dtype != out.dtype or source.size != out.size:
+    if not isinstance(source, View) or source.dtype != out.dtype or source.shape != out.shape or not dense(out):
         return False
-    if source.shape != out.shape or not dense(source) or not dense(out):
-        return False
+    if not dense(source):
+        if source.dtype != np.int64 or len(source.shape) != 2:
+            return False
+        steps = [step * 8 for step in source.strides]
+        table.add(COPY_INDICES, 0, *source.shape, *table.place(out), *table.place(source), *steps)
+        return True
     table.add(COPY, 0, out.size * out.dtype.itemsize, *table.place(out), *table.place(source))
     return True
 
@@ -512,6 +517,7 @@ WRITERS: dict[str, Callable[..., bool]] = {
 def in_range(program: Program) -> Callable[[View, int], bool]:
     """Return what tells whether a question has made sure that indices are in [0, length)."""
     asked: dict[View, int] = {}
+    copied = sources(program)
     written = {view.buffer for statement in program.statements for view in statement.out}
     for statement in program.statements:
         if statement.primitive == "all_in_range" and statement.expected is True and isinstance(statement.args[0], View):
@@ -520,7 +526,8 @@ def in_range(program: Program) -> Callable[[View, int], bool]:
                 asked[view] = min(length, asked.get(view, length))
 
     def known(view: View, length: int) -> bool:
-        return view in asked and asked[view] <= length
+        source = copied.get(view.buffer, view)
+        return source in asked and asked[source] <= length
 
     return known
 

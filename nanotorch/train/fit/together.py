@@ -284,7 +284,8 @@ class Group(Generic[Key]):
 
     def _refuse(self, why: str) -> None:
         self._refused = True
-        warnings.warn(f"the steps of {len(self.members)} fits run one after the other: {why}", stacklevel=2)
+        if len(self.members) > 1:
+            warnings.warn(f"the steps of {len(self.members)} fits run one after the other: {why}", stacklevel=2)
 
 
 def _fields(tables: Sequence[Sequence[Tensor]]) -> list[Any]:

@@ -43,10 +43,12 @@ class MeanOfModels(nn.Module):
 
 
 def mean_of(model: nn.Module) -> nn.MeanOfMembers | None:
-    """Return where a model takes the mean of its members, the outermost such place; None where it has none."""
+    """Return where a model takes the mean of its members, the outermost such place; None where it has one or none."""
     found = [module for module in model.modules() if isinstance(module, MeanOfModels)]
     if found:
         return found[0].mean
+    if any(isinstance(module, nn.Members) and module.count == 1 for module in model.modules()):
+        return None
     return next((module for module in model.modules() if isinstance(module, nn.MeanOfMembers)), None)
 
 
