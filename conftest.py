@@ -38,6 +38,7 @@ OF_TABLES = {
     "test_search_processes.py",
     "test_search_tables.py",
     "test_table_fit.py",
+    "test_workers.py",
 }
 
 

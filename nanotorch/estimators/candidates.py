@@ -14,16 +14,12 @@ which takes longer than to predict: here the first fit of a fold looks at them f
 plain as that, as rows with missing numbers, scikit-learn's own function scores, or refuses.
 
 Fits are taken in portions, which bound the memory, those that look alike beside each other, since only networks of one
-architecture run as one program. Several processes are dealt lists of them: of a large kind each gets a part, a small
-one stays whole, since each part records a program of its own; there are more lists than processes, for those that come
-to their end sooner. Whether fits run as a table is a matter of how many alike ones the whole search has, so a fit has
-the same bits wherever it runs.
+architecture run as one program. Several processes are dealt lists of them (`together.dealt`). Whether fits run as a
+table is a matter of how many alike ones the whole search has, so a fit has the same bits wherever it runs.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
 import time
 import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -49,11 +45,10 @@ from sklearn.utils.validation import _check_method_params, _num_samples, column_
 from nanotorch.estimators.classifier import MLPClassifier
 from nanotorch.estimators.network import Network, train_together
 from nanotorch.estimators.prepared import Prepared, Shared
-from nanotorch.train.fit.together import uncollected
+from nanotorch.train.fit.together import dealt, uncollected
 
 PORTION = 256  # fits that are trained together at most
 PORTION_BYTES = 2**28  # of weights, gradients and moments
-TURNS = 2  # lists that each process is dealt, at least, where there are as many fits
 APART = frozenset({
     "learning_rate_init", "alpha", "beta_1", "beta_2", "epsilon", "momentum", "power_t", "dropout", "label_smoothing",
     "class_weight", "clip_norm", "ema", "tol", "random_state", "n_iter_no_change", "verbose",
@@ -252,7 +247,7 @@ class Search:
             return self.judge.fitted([each for of_kind in self.kinds.values() for each in of_kind])
         try:
             answers = Parallel(n_jobs=n_jobs, batch_size=1)(
-                delayed(self.judge.elsewhere)(dealt) for dealt in self._dealt(jobs)
+                delayed(self.judge.elsewhere)(several) for several in dealt(list(self.kinds.values()), jobs)
             )
         except TerminatedWorkerError as error:
             raise RuntimeError(
@@ -264,16 +259,6 @@ class Search:
             for each in told:
                 warnings.warn_explicit(each.message, each.category, each.filename, each.lineno, registry=said)
         return [each for found, _ in answers for each in found]
-
-    def _dealt(self, jobs: int) -> list[list[Trial]]:
-        """Return the trials in lists that processes take one after the other."""
-        most = math.ceil(sum(map(len, self.kinds.values())) / (jobs * TURNS))
-        lists = []
-        for of_kind in self.kinds.values():
-            parts = math.ceil(len(of_kind) / most)
-            ends = [len(of_kind) * number // parts for number in range(parts + 1)]
-            lists += [of_kind[start:end] for start, end in itertools.pairwise(ends)]
-        return sorted(lists, key=len, reverse=True)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
+from distributed import Client, LocalCluster
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.datasets import load_iris
 from sklearn.pipeline import make_pipeline
@@ -52,6 +53,16 @@ def test_any_number_of_processes_finds_the_same() -> None:
     for backend in ("loky", "threading", "multiprocessing"):
         with joblib.parallel_config(backend, n_jobs=2):
             same(one, MLPSearchCV(NETWORK, GRID, cv=3, return_train_score=True).fit(X, y))
+
+
+def test_the_workers_of_a_cluster_find_the_same() -> None:
+    one = MLPSearchCV(NETWORK, GRID, cv=3, return_train_score=True).fit(X, y)
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster),
+        joblib.parallel_config("dask"),
+    ):
+        same(one, MLPSearchCV(NETWORK, GRID, cv=3, return_train_score=True).fit(X, y))
 
 
 def test_a_fit_has_the_bits_of_its_own_beside_others_that_ask_for_each_step() -> None:

@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-NEEDED = {"optuna_search": "optuna"}  # what no test installs: where it is missing the recipe is not run
+NEEDED = {
+    "optuna_search": "optuna",
+    "optuna_storage": "optuna",
+    "ray_search": "ray",
+}  # what no test installs: where it is missing the recipe is not run
 RECIPES = sorted(
     recipe for recipe in (ROOT / "recipes").glob("**/*.py") if find_spec(NEEDED.get(recipe.stem, "nanotorch"))
 )

@@ -34,6 +34,7 @@ from nanotorch.backend.formulas import NEAR
 from nanotorch.backend.numpy_backend import ODDS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 SOURCES = ("instructions.py", "interpreter.py", "product.py")
@@ -173,11 +174,28 @@ def starts(array: Any) -> Any:
     return found
 
 
+_sharing = 1  # processes that compute at the same time
+
+
 def threads() -> int:
-    """Return how many threads may compute: what OMP_NUM_THREADS says, or as many as there are processors."""
+    """Return how many threads may compute: what OMP_NUM_THREADS says, or as many as there are processors, of which
+    processes that `share` them each have a part.
+    """
     said = os.environ.get("OMP_NUM_THREADS", "")
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    processors = max(1, processors // _sharing)
     return min(int(said), processors) if said.isdigit() and int(said) else processors
+
+
+@contextlib.contextmanager
+def share(processes: int) -> Iterator[None]:
+    """Within, leave room for other processes: of so many, this one included, each has a part of the processors."""
+    global _sharing
+    before, _sharing = _sharing, processes
+    try:
+        yield
+    finally:
+        _sharing = before
 
 
 def blas() -> tuple[int, int]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from nanotorch.train.config.sections import Config
     from nanotorch.train.data.table import DataError
+    from nanotorch.train.run.workers import Workers
 
 UNBROKEN = "\N{NO-BREAK SPACE}"
 KINDS = ("datasets", "models", "activations", "initializations", "losses", "optimizers", "schedulers", "metrics")
@@ -81,6 +82,8 @@ def parser(prog: str) -> argparse.ArgumentParser:
     )
     add("--allow-config-change", action="store_true", help="resume although the config differs from the run's")
     add("--device", metavar="D", help="auto, cpu, cuda or cuda:N (short for device=D)")
+    add("--jobs", type=int, metavar="N", help="train a sweep, folds or repeats in N processes (-1: one per core)")
+    add("--cluster", metavar="ADDRESS", help="train them by the workers of a Dask scheduler, such as tcp://host:8786")
     add("--quiet", action="store_true", help="print nothing but errors")
     add("--no-progress", action="store_true", help="a plain line for each epoch instead of a progress bar")
     return made
@@ -106,6 +109,10 @@ def _main(argv: Sequence[str] | None, parser: argparse.ArgumentParser) -> int:
             parser.error("--output needs the path of a directory")
         elif options.output is not None and not options.output.isprintable():
             parser.error(f"--output {options.output}: the path of a directory has characters that can be printed")
+        elif options.jobs is not None and (options.jobs == 0 or options.jobs < -1):
+            parser.error(f"--jobs {options.jobs}: a number of processes is needed, or -1 for one per core")
+        elif options.jobs is not None and options.cluster is not None:
+            parser.error("--jobs takes processes of this machine, --cluster those of others: give one of them")
         elif options.overwrite and (options.resume is not None or options.output is None):
             parser.error("--overwrite replaces the run in --output DIR: it goes with --output, and not with --resume")
         else:
@@ -210,14 +217,28 @@ def _run(options: argparse.Namespace, config: Config, text: str) -> int:
     place = None if options.output is None else Path(options.output)
     needed = [os.path.realpath("/dev/stdin") if options.config == "-" else options.config]
     bar = not options.no_progress
+    workers = None
+    if options.jobs is not None or options.cluster is not None:
+        from nanotorch.train.run.workers import Workers
+
+        workers = Workers(options.jobs or 1, options.cluster)
+        if config.sweep is None and not folds.is_several(config):
+            given = "--jobs" if options.cluster is None else "--cluster"
+            return fail(
+                f"error: {given} is for sweep, train.folds and train.repeats: this config is one run", BAD_USAGE
+            )
     found = None if options.resume is None else resume.find(config, options.resume, place)
     if found is None:
         if options.resume is not None:
             print("nothing to resume: a new run begins")
         if config.sweep is not None:
-            run_sweep(config, text, place, overwrite=options.overwrite, needed=needed, progress_bar=bar)
+            run_sweep(
+                config, text, place, overwrite=options.overwrite, needed=needed, progress_bar=bar, workers=workers
+            )
         elif folds.is_several(config):
-            folds.run_all(config, text, place, overwrite=options.overwrite, needed=needed, progress_bar=bar)
+            folds.run_all(
+                config, text, place, overwrite=options.overwrite, needed=needed, progress_bar=bar, workers=workers
+            )
         else:
             run(config, text, progress_bar=bar, run_directory=place, overwrite=options.overwrite, needed=needed)
         return OK
@@ -225,7 +246,7 @@ def _run(options: argparse.Namespace, config: Config, text: str) -> int:
         print(f"warning: {notice}", file=sys.stderr)
     config = settled_as(config, resume.config_of(found.directory))
     if config.sweep is not None or resume.config_of(found.directory).sweep is not None:
-        return _go_on_with_sweep(config, text, found.directory, bar)
+        return _go_on_with_sweep(config, text, found.directory, bar, workers)
     changed = resume.differences(config, found.directory)
     if changed and not options.allow_config_change:
         raise resume.ResumeError(
@@ -233,7 +254,7 @@ def _run(options: argparse.Namespace, config: Config, text: str) -> int:
             + "\nGo on with its own resolved.yaml, or give --allow-config-change"
         )
     if folds.is_several(config) or folds.is_several(resume.config_of(found.directory)):
-        folds.run_all(config, text, found.directory, resume=True, progress_bar=bar)
+        folds.run_all(config, text, found.directory, resume=True, progress_bar=bar, workers=workers)
         return OK
     if found.covers(config) and not changed:
         assert found.checkpoint is not None
@@ -248,7 +269,7 @@ def _run(options: argparse.Namespace, config: Config, text: str) -> int:
     return OK
 
 
-def _go_on_with_sweep(config: Config, text: str, place: Path, bar: bool) -> int:
+def _go_on_with_sweep(config: Config, text: str, place: Path, bar: bool, workers: Workers | None) -> int:
     from nanotorch.train.record.resume import ResumeError
     from nanotorch.train.sweep.run_sweep import is_complete, run_sweep
 
@@ -257,7 +278,7 @@ def _go_on_with_sweep(config: Config, text: str, place: Path, bar: bool) -> int:
     if is_complete(config, place):
         print(f"already complete: {place}")
     else:
-        run_sweep(config, text, place, resume=True, progress_bar=bar)
+        run_sweep(config, text, place, resume=True, progress_bar=bar, workers=workers)
     return OK
 
 

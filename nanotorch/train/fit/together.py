@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import itertools
+import math
 import time
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from nanotorch.capture.sweep.sweep import Sweep
 
 Key = TypeVar("Key")
+Item = TypeVar("Item")
 MOST_AT_ONCE = 2**24  # numbers of a layer, of all models that are scored in one call
 MOST_AHEAD = 2**24  # numbers that a call of many epochs takes and gives
 LONGEST_AHEAD = 1.0  # seconds of it
@@ -104,6 +107,27 @@ def together(fits: Mapping[Key, Iterator[Any]]) -> Iterator[tuple[Key, Any]]:
     finally:
         for group in groups.values():
             group.release()
+
+
+TURNS = 2  # lists that each process is dealt, at least, where there are as many fits
+
+
+def dealt(kinds: Sequence[Sequence[Item]], processes: int) -> list[list[Item]]:
+    """Return fits in lists for processes to take one after the other, from those that look alike as lists.
+
+    Of a large kind each process gets a part, and a small one stays whole, since each part records a program of its own;
+    there are more lists than processes, for those that come to their end sooner.
+
+    >>> dealt([["a", "b", "c", "d"], ["e"]], 2)
+    [['a', 'b'], ['c', 'd'], ['e']]
+    """
+    most = math.ceil(sum(map(len, kinds)) / (processes * TURNS))
+    lists: list[list[Item]] = []
+    for kind in kinds:
+        parts = math.ceil(len(kind) / most)
+        ends = [len(kind) * number // parts for number in range(parts + 1)]
+        lists += [list(kind[start:end]) for start, end in itertools.pairwise(ends)]
+    return sorted(lists, key=len, reverse=True)
 
 
 @contextmanager

@@ -43,6 +43,7 @@ class DirectoryError(RuntimeError):
 
 
 LOCK = ".lock"
+GIVEN_UP = "given up\n"
 STAMP = "%Y%m%dT%H%M%SZ"
 
 
@@ -151,7 +152,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: Path, patience: float = 0.0) -> None:
-        self.path, self.patience = path, patience
+        self.path, self.patience, self.holder = path, patience, ""
         self.notice: str | None = None
         self._lines: dict[str, list[str]] = {}
         self._appended = -math.inf
@@ -189,7 +190,8 @@ class RunDirectory:
             self.notice = f"{holder} ended without giving {self.path} back; its lock is broken"
         file.seek(0)
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+        self.holder = f"process {os.getpid()} on {os.uname().nodename}"
+        file.write(f"{self.holder}\n")
         file.flush()
         self._lock = file
         for leftover in self.path.iterdir():
@@ -205,6 +207,11 @@ class RunDirectory:
         with suppress(OSError):
             (self.path / LOCK).unlink()
         self._lock.close()
+
+    def give_up(self) -> None:
+        """Let those know who work in it for this process that they are to stop (`is_held`)."""
+        self._lock.write(GIVEN_UP)
+        self._lock.flush()
 
     def claim(self, overwrite: bool, needed: Iterable[str | Path] = ()) -> None:
         """Make sure, under the lock, that nothing but this run is in the directory;
@@ -290,4 +297,20 @@ class RunDirectory:
 def _holder(lock: Any) -> str:
     """Who says in the file of the lock that it is theirs."""
     lock.seek(0)
-    return str(lock.read(200)).strip()
+    return str(lock.read(200)).strip().removesuffix(GIVEN_UP.strip()).strip()
+
+
+def is_held(path: Path, holder: str) -> bool:
+    """Whether a directory is locked by this holder still, who has not given it up."""
+    try:
+        file = os.fdopen(files.open_own(path / LOCK, os.O_RDONLY), "r", encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    with file:
+        if file.read(200).strip() != holder:
+            return False
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:  # it is locked, or nothing can be
+            return True
+    return False

@@ -34,10 +34,10 @@ from nanotorch.train.record.records import Summary, read_json
 from nanotorch.train.record.resume import ResumeError, config_of, differences
 from nanotorch.train.report import folds_page
 from nanotorch.train.run.made import Made
-from nanotorch.train.run.open_run import Wanted
 from nanotorch.train.run.several import Asked
 from nanotorch.train.run.several_progress import SeveralProgress
-from nanotorch.train.run.side_by_side import SideBySide, begun_in, stopped_all, wanted_in
+from nanotorch.train.run.side_by_side import begun_in, stopped_all
+from nanotorch.train.run.workers import Staff, Workers, hired, opened
 from nanotorch.train.terminal.interrupt import Interrupt, Stopping
 from nanotorch.train.terminal.text_report import aligned, label, number
 
@@ -84,8 +84,9 @@ def run_all(
     resume: bool = False,
     needed: Sequence[str | Path] = (),
     progress_bar: bool = True,
+    workers: Workers | None = None,
 ) -> FoldsResult:
-    """Run them all, side by side (Note [Runs side by side]).
+    """Run them all, side by side (Note [Runs side by side]), here or by `workers`.
 
     Raises what `run` raises; the runs that are complete stay. With `resume`, what is complete in `run_directory` is
     taken as it is, and what began goes on; a ResumeError where one of these was trained with another config than this
@@ -98,12 +99,13 @@ def run_all(
         config = made.settled(config)
         several = dict(single_runs(config))
         here = environment(_checked(config, next(iter(several.values())), made))
+        staff = held.enter_context(hired(workers))
         files = held.enter_context(asked.opened(config, here, partial(_refuse_a_mixture, config, several)))
         root = files.path
         progress = held.enter_context(SeveralProgress(len(several), "runs", progress_bar))
         progress.plan(dict.fromkeys(several, epochs_of(config)))
         found: dict[str, Scores] = {}
-        for name in _ended(several, source, root, interrupt, progress, made):
+        for name in _ended(several, source, files, interrupt, progress, made, staff):
             found[name] = read_json(root / name / "summary.json", Summary)["scores"]
             judged = list(found[name])[-1]
             line = "  ".join(f"{label(key)} {number(value)}" for key, value in found[name][judged].items())
@@ -143,13 +145,14 @@ def _checked(config: Config, first: Config, made: Made) -> torch.device:
 def _ended(
     several: Mapping[str, Config],
     source: str | None,
-    root: Path,
+    files: directory.RunDirectory,
     interrupt: Interrupt,
     progress: SeveralProgress,
     made: Made,
+    staff: Staff | None,
 ) -> Iterator[str]:
     """Yield the name of every run that is complete, or as soon as it is."""
-    left = []
+    root, left = files.path, []
     for name, single in several.items():
         begun = begun_in(root / name, single)
         if begun is not None and begun.covers(single):
@@ -158,10 +161,7 @@ def _ended(
         else:
             left.append(name)
 
-    def wanted(name: str) -> Wanted:
-        return wanted_in(root / name, several[name], source)
-
-    with SideBySide(wanted, interrupt, progress.event, in_full=True, made=made) as side:
+    with opened(staff, files, several, source, interrupt, progress.event, True, made) as side:
         try:
             for name in side.finish(left):
                 if name in side.errors:

@@ -48,14 +48,16 @@ def _kind(config: Config) -> str:
 
 
 class Made:
-    """What was made of configs, as long as a run that is open needs it, and what was made last."""
+    """What was made of configs, as long as a run that is open needs it, and what was made last.
 
-    def __init__(self, interrupt: Interrupt) -> None:
-        self._interrupt = interrupt
+    `notes` are what a table has decided of them, of which each run tells.
+    """
+
+    def __init__(self, interrupt: Interrupt, notes: Sequence[str] = ()) -> None:
+        self._interrupt, self.notes = interrupt, notes
         self._data: WeakValueDictionary[str, MadeData] = WeakValueDictionary()
         self._latest: MadeData | None = None
         self._table: tuple[str, Table] | None = None
-        self._notes: Sequence[str] = ()
         self._environments: dict[tuple[str, bool], dict[str, Any]] = {}
 
     def of(self, config: Config) -> MadeData:
@@ -65,14 +67,14 @@ class Made:
         if found is None:
             table = self.table(config)
             self._interrupt.check()
-            found = self._data[key] = MadeData(prepare(config, table, self._notes))
+            found = self._data[key] = MadeData(prepare(config, table, self.notes))
         self._latest = found
         return found
 
     def settled(self, config: Config) -> Config:
         """Return the config of several runs with what its table decides, which they are told."""
-        config, self._notes = settled(config, self.table(config))
-        for sentence in self._notes:
+        config, self.notes = settled(config, self.table(config))
+        for sentence in self.notes:
             print(f"note: {sentence}")
         return config
 

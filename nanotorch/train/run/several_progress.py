@@ -6,14 +6,28 @@ import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
-from nanotorch.train.fit.chunks import Chunk
-from nanotorch.train.run.open_run import Event, OpenRun
 from nanotorch.train.terminal.bar import can_show_bar, drawn_bar
 from nanotorch.train.terminal.standard_streams import past
 
 WIDE, NARROW = 76, 64  # columns of a terminal from which on there is room for the speed, and for words
+
+
+class News(NamedTuple):
+    """What a run has done: steps, or epochs.
+
+    Attributes:
+        steps: how many of them, and
+        epochs: how many of these.
+        stopped: whether it has come to its end before its time.
+        best: its best score so far, of which the larger is the better; None where nobody has looked.
+    """
+
+    steps: int = 0
+    epochs: int = 0
+    stopped: bool = False
+    best: tuple[float, float] | None = None
 
 
 class SeveralProgress:
@@ -65,19 +79,16 @@ class SeveralProgress:
             self._bar.total = max(1.0, self._epochs + sum(self._left.values()))
             self._show()
 
-    def event(self, name: str, run: OpenRun, event: Event) -> None:
+    def event(self, name: str, news: News) -> None:
         """A run has done something."""
         if self._bar is None:
             return
-        if isinstance(event, Chunk):
-            self._steps += event.steps
-        elif not isinstance(event, dict):
-            self._steps += 1
-        else:
-            self._epochs += 1
-            self._left[name] = 0.0 if run.setup.training.stopped else max(0.0, self._left.get(name, 0.0) - 1)
+        self._steps += news.steps
+        if news.epochs:
+            self._epochs += news.epochs
+            self._left[name] = 0.0 if news.stopped else max(0.0, self._left.get(name, 0.0) - news.epochs)
             self._bar.total = max(1.0, self._epochs + sum(self._left.values()))
-            self._bar.update(1)
+            self._bar.update(news.epochs)
         self._show()
 
     def ended(self, name: str) -> None:
@@ -103,6 +114,6 @@ class SeveralProgress:
         parts = []
         if self.best is not None:
             parts.append(" ".join(self.best[columns < NARROW :]))
-        if columns >= WIDE:
+        if columns >= WIDE and self._steps:
             parts.append(f"{self._steps / max(1e-9, time.monotonic() - self._started):,.0f} steps/s")
         self._bar.set_postfix_str(", ".join(parts), refresh=False)

@@ -32,14 +32,15 @@ from typing import Any, NamedTuple, Self
 from nanotorch.train.config.loading import batch_size_of
 from nanotorch.train.config.sections import Config
 from nanotorch.train.data.table import DataError
+from nanotorch.train.fit.chunks import Chunk
 from nanotorch.train.fit.loop import DivergedError
 from nanotorch.train.fit.together import End, together
 from nanotorch.train.record.checkpoint import CheckpointError, Pace
 from nanotorch.train.record.directory import is_empty
 from nanotorch.train.record.resume import CompleteError, LostError, Resumed, ResumeError, find
 from nanotorch.train.run.made import Made, MadeData
-from nanotorch.train.run.open_run import Built, Event, OpenRun, Wanted, chunks_of, interrupted, open_run
-from nanotorch.train.run.several_progress import SeveralProgress
+from nanotorch.train.run.open_run import Built, OpenRun, Wanted, chunks_of, interrupted, open_run
+from nanotorch.train.run.several_progress import News, SeveralProgress
 from nanotorch.train.terminal.blas_threads import blas_threads, worth_threads
 from nanotorch.train.terminal.interrupt import Interrupt, Stopping, TrainingInterrupted
 
@@ -49,13 +50,18 @@ WRITERS = 8
 ITS_OWN_FAULT = (DivergedError, DataError, MemoryError)  # what ends one run, and no other
 
 
+Watch = Callable[[str, News], None]
+
+
 class SideBySide:
     """Runs that are trained side by side (Note [Runs side by side]); to be used in a `with` block.
 
     Args:
-        wanted: gives the run of a name, when it is opened.
+        root: the directory of all of them.
+        configs: by name that of each, which trains it in a directory of that name.
+        source: the text of the config file, to be kept beside the results of each.
         interrupt: what they listen to.
-        watch: is told every event of every run, once it is saved.
+        watch: is told what every run has done, once it is saved.
         in_full: write `report.html` of each, and look for what made a value that is not finite.
         made: what they share.
 
@@ -66,15 +72,18 @@ class SideBySide:
 
     def __init__(
         self,
-        wanted: Callable[[str], Wanted],
+        root: Path,
+        configs: Mapping[str, Config],
+        source: str | None,
         interrupt: Interrupt,
-        watch: Callable[[str, OpenRun, Event], None],
+        watch: Watch,
         in_full: bool,
         made: Made,
     ) -> None:
         self.errors: dict[str, Exception] = {}
         self.history: dict[str, list[dict[str, Any]]] = {}
-        self._wanted, self._interrupt, self._watch, self._in_full = wanted, interrupt, watch, in_full
+        self._root, self._configs, self._source = root, configs, source
+        self._interrupt, self._watch, self._in_full = interrupt, watch, in_full
         self._open: dict[str, _Open] = {}
         self._made = made
         self._pace = Pace()
@@ -178,7 +187,7 @@ class SideBySide:
             return Built(config, made[0].data, setup, chunks_of(config, setup), made[0].fingerprint, here)
 
         with held:  # given back where the run cannot be opened
-            wanted = self._wanted(name)
+            wanted = _wanted_in(self._root / name, self._configs[name], self._source)
             run = open_run(wanted, make, self._interrupt, held, pace=self._pace)
             self.history[name] = run.setup.training.history
             return _Open(run, held.pop_all(), made[0], wanted)
@@ -202,7 +211,11 @@ class SideBySide:
                 del wave[name]
                 yield name
                 continue
-            self._watch(name, run, event)
+            if isinstance(event, dict):
+                training = run.setup.training
+                self._watch(name, News(0, 1, training.stopped is not None, training.best_score))
+            else:
+                self._watch(name, News(event.steps if isinstance(event, Chunk) else 1))
         if self._interrupt:
             for _ in self._at_once(wave, OpenRun.stopped):
                 pass
@@ -258,7 +271,7 @@ def refuse_unknown(place: Path) -> None:
         )
 
 
-def wanted_in(place: Path, config: Config, source: str | None = None) -> Wanted:
+def _wanted_in(place: Path, config: Config, source: str | None = None) -> Wanted:
     """Return the run that a config makes in a directory: one that goes on, if it was begun there."""
     begun = begun_in(place, config)
     for notice in () if begun is None else begun.notices:

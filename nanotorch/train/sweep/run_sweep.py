@@ -39,10 +39,10 @@ from nanotorch.train.record.resume import Resumed, ResumeError, config_of, diffe
 from nanotorch.train.report import page_again
 from nanotorch.train.run.folds import is_several, single_runs, summed_up
 from nanotorch.train.run.made import Made
-from nanotorch.train.run.open_run import Event, OpenRun, Wanted
 from nanotorch.train.run.several import Asked
-from nanotorch.train.run.several_progress import SeveralProgress
-from nanotorch.train.run.side_by_side import ITS_OWN_FAULT, SideBySide, begun_in, refuse_unknown, stopped_all, wanted_in
+from nanotorch.train.run.several_progress import News, SeveralProgress
+from nanotorch.train.run.side_by_side import ITS_OWN_FAULT, begun_in, refuse_unknown, stopped_all
+from nanotorch.train.run.workers import Runs, Staff, Workers, hired, opened
 from nanotorch.train.score.meter import is_loss
 from nanotorch.train.sweep import report
 from nanotorch.train.sweep.ranking import LEFT, Ranked, Standing, over_runs, standing, table
@@ -73,8 +73,10 @@ def run_sweep(
     resume: bool = False,
     needed: Sequence[str | Path] = (),
     progress_bar: bool = True,
+    workers: Workers | None = None,
 ) -> SweepResult:
-    """Train all trials of a config, and put them in order; the arguments are those of `run`.
+    """Train all trials of a config, and put them in order; the arguments are those of `run`, and who trains them where
+    that is not this process alone.
 
     A trial that diverges or cannot be trained does not end the sweep. Where all do, the error of the first is raised.
 
@@ -90,6 +92,7 @@ def run_sweep(
         every = trials(config)
         first = _checked(every, made)
         here = environment(first.parts["train"].device)
+        staff = held.enter_context(hired(workers))
 
         def going_on(root: Path) -> None:
             refuse_another(config, root)
@@ -98,7 +101,7 @@ def run_sweep(
 
         files = held.enter_context(asked.opened(config, here, going_on))
         progress = held.enter_context(SeveralProgress(len(every), "trials", progress_bar))
-        return _Sweep(config, every, files, interrupt, progress, made, first.training.monitor).run()
+        return _Sweep(config, every, files, interrupt, progress, made, first.training.monitor, staff).run()
 
 
 def _checked(every: Sequence[Trial], made: Made) -> Setup:
@@ -171,8 +174,9 @@ class _Sweep:
         progress: SeveralProgress,
         made: Made,
         monitor: str,
+        staff: Staff | None,
     ) -> None:
-        self.made, self.monitor = made, monitor
+        self.made, self.monitor, self.staff = made, monitor, staff
         self.config, self.files, self.interrupt, self.progress = config, files, interrupt, progress
         self.trials = {trial.name: trial for trial in every}
         self.runs = {
@@ -184,14 +188,16 @@ class _Sweep:
         self.ended: set[str] = set()
         self.best: float | None = None  # the best score so far, and by run what it is the best of
         self.standings: dict[str, tuple[float, float]] = {}
-        self.side: SideBySide
+        self.side: Runs
 
     # ------------------------------------------------------------ train
 
     def run(self) -> SweepResult:
         """Train, and tell and write all that is known at the end; `summary.json` goes last."""
         self._look_for_the_ended()
-        with SideBySide(self._wanted, self.interrupt, self._watch, in_full=False, made=self.made) as self.side:
+        with opened(
+            self.staff, self.files, self.configs, None, self.interrupt, self._watch, False, self.made
+        ) as self.side:
             try:
                 self._train()
             except Stopping:
@@ -203,9 +209,6 @@ class _Sweep:
             reverse=True,
         )
         return self._close(ranked)
-
-    def _wanted(self, name: str) -> Wanted:
-        return wanted_in(self.files.path / name, self.configs[name])
 
     def _look_for_the_ended(self) -> None:
         """Take the runs that have ended as they are."""
@@ -321,16 +324,19 @@ class _Sweep:
         if not self.progress.has_bar:
             self.progress.say(text)
 
-    def _watch(self, name: str, run: OpenRun, event: Event) -> None:
+    def _watch(self, name: str, news: News) -> None:
         """Tell the bar, with the best so far."""
-        if isinstance(event, dict) and self.progress.has_bar:
-            trial, self.standings[name] = self.of[name], run.setup.training.best_score
+        best = news.best
+        if news.epochs and best is None and (found := standing(self.side.history[name], self.monitor)) is not None:
+            best = found.order
+        if best is not None and self.progress.has_bar:
+            trial, self.standings[name] = self.of[name], best
             of_runs = [self.standings[one] for one in self.runs[trial] if one in self.standings]
             value = sum(value for value, _ in of_runs) / len(of_runs)
             if len(of_runs) == len(self.runs[trial]) and (self.best is None or value > self.best):
                 self.best = value
                 self.progress.best = label(self.monitor), f"{number(self._shown(value))} {trial}"
-        self.progress.event(name, run, event)
+        self.progress.event(name, news)
 
     # ------------------------------------------------------------ order
 

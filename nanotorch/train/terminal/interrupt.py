@@ -38,7 +38,7 @@ class Interrupt:
 
     def check(self) -> None:
         """Raise `Stopping` if a signal has arrived."""
-        if self.signal is not None:
+        if self:
             raise Stopping
 
     def __enter__(self) -> Self:
