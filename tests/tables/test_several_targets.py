@@ -543,3 +543,36 @@ def test_a_damaged_record_of_classes_is_refused(changes: dict[str, Any], place: 
     checked(state, Prepared, "state.json")
     with pytest.raises(RecordError, match=r"classes|of the task"):
         checked(state | changes, Prepared, "state.json")
+
+
+def test_no_column_of_a_prediction_has_the_name_of_another(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    names = ["x", "y", "a", "a=b", "prediction_a=b=c", "a_set", "r", "r_low"]
+    columns = [
+        *draw.normal(size=(2, 90)).round(2).tolist(),
+        draw.choice(["b=c", "d", "e"], 90), draw.choice(["c", "d", "f"], 90), range(90), draw.choice(["1", "2"], 90),
+        *draw.normal(size=(2, 90)).round(2).tolist(),
+    ]  # fmt: skip
+    with open(tmp_path / "t.csv", "w", newline="") as file:
+        csv.writer(file).writerows([names, *zip(*columns, strict=True)])
+    for targets, rest, count in ((["a", "a=b", "a_set"], ["r", "r_low"], 3 + 7 + 3), (["r", "r_low"], ["a"], 2 + 4)):
+        run = tmp_path / targets[0]
+        options = [f"--target={name}" for name in targets]
+        options += [f"data.drop={[*rest, 'prediction_a=b=c']}", "model={name: mlp, hidden: [4]}", "train.epochs=1"]
+        assert train.main([str(tmp_path / "t.csv"), *options, "--output", str(run), "--quiet"]) == 0
+        arguments = [str(run), "--input", str(tmp_path / "t.csv"), "--output", str(tmp_path / "p.csv")]
+        assert predict.main([*arguments, "--interval", "0.8"]) == 0
+        with open(tmp_path / "p.csv", newline="") as file:
+            header, first, *_ = csv.reader(file)
+        assert len(header) == len(set(header)) == len(first) == count
+        if "a" in targets:
+            assert header[3:9] == [f"probability_{name}" for name in (
+                "a=b=c", "a=d", "a=e", '"a=b"=c', '"a=b"=d', '"a=b"=f'
+            )]  # fmt: skip
+            assert header[-3:] == ["prediction_a_set (2)", "prediction_a=b_set", "prediction_a_set_set"]
+            odds = np.array(first[3:9], float)
+            assert odds[:3].sum() == pytest.approx(1) == odds[3:].sum()
+        else:
+            assert header[2] == "prediction_r_low (2)"
+            low, high = float(first[2]), float(first[3])
+            assert (low + high) / 2 == pytest.approx(float(first[0]), abs=1e-6)

@@ -20,7 +20,8 @@ ones are left alone. The output has a row for each row of the input, in the same
 order: for classes `prediction` and `probability_<class>`, for numbers
 `prediction` in the units of the target, or `prediction_<target>` where there
 are several; for several targets of classes `prediction_<target>` and
-`probability_<target>=<class>`, of two classes for the second alone. With
+`probability_<target>=<class>`, of two classes for the second alone (a target
+with = in its name is quoted: `probability_"a=b"=c`). With
 --interval, numbers have `prediction_low` and `prediction_high` too, and classes
 `prediction_set`, a JSON list; with --spread there is `prediction_spread`, a
 standard deviation.

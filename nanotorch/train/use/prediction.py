@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +33,7 @@ def predicted_columns(run: LoadedRun) -> list[str]:
     names = run.preprocessing.target_names
     if run.preprocessing.classes:
         odds = [
-            f"probability_{name}={one}"
+            f"probability_{_before_class(name)}={one}"
             for name, classes in zip(names, run.preprocessing.classes, strict=True)
             for one in (classes[1:] if len(classes) == 2 else classes)
         ]
@@ -42,22 +43,42 @@ def predicted_columns(run: LoadedRun) -> list[str]:
     return ["prediction"] if len(names) == 1 else [f"prediction_{name}" for name in names]
 
 
+def _before_class(target: str) -> str:
+    """Return the name of a target as it stands before `=` and a class: quoted where it has that sign itself."""
+    return json.dumps(target, ensure_ascii=False) if "=" in target else target
+
+
 def columns_of_intervals(run: LoadedRun) -> list[str]:
     """Return the names of the columns that `intervals` gives."""
+    predicted = predicted_columns(run)
     if run.preprocessing.classes:
-        return [f"prediction_{name}_set" for name in run.preprocessing.target_names]
+        return _unlike([f"prediction_{name}_set" for name in run.preprocessing.target_names], predicted)
     if run.preprocessing.task != "regression":
         return ["prediction_set"]
-    return [f"{name}_{end}" for name in predicted_columns(run) for end in ("low", "high")]
+    return _unlike([f"{name}_{end}" for name in predicted for end in ("low", "high")], predicted)
 
 
 def columns_of_spread(run: LoadedRun) -> list[str]:
     """Return the names of the columns that `spread` gives."""
+    predicted = predicted_columns(run)
     if run.preprocessing.classes:
-        return [f"prediction_{name}_spread" for name in run.preprocessing.target_names]
+        return _unlike([f"prediction_{name}_spread" for name in run.preprocessing.target_names], predicted)
     if run.preprocessing.task != "regression":
         return ["prediction_spread"]
-    return [f"{name}_spread" for name in predicted_columns(run)]
+    return _unlike([f"{name}_spread" for name in predicted], predicted)
+
+
+def _unlike(names: Sequence[str], taken: Sequence[str]) -> list[str]:
+    """Return names that nobody else has: a target may be called `y` and another one `y_low`.
+
+    >>> _unlike(["prediction_y_low", "prediction_y_high"], ["prediction_y", "prediction_y_low"])
+    ['prediction_y_low (2)', 'prediction_y_high']
+    """
+    found: list[str] = []
+    for name in names:
+        own = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))
+        found.append(next(one for one in own if one not in taken and one not in found))
+    return found
 
 
 def spread(run: LoadedRun, features: FloatArray, answer: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -185,7 +206,7 @@ def predict_file(
                 done.rows += piece.rows
                 for name, column in zip(run.preprocessing.target_names, answer.values(), strict=False):
                     if run.preprocessing.classes:
-                        done.classes.update(f"{name}={label}" for label in column.tolist())
+                        done.classes.update(f"{_before_class(name)}={label}" for label in column.tolist())
                 if run.preprocessing.task in ("binary", "multiclass"):
                     done.classes.update(answer["prediction"].tolist())
     if not done.rows:
@@ -230,8 +251,10 @@ def _notes(run: LoadedRun, further: Sequence[str]) -> Iterator[str]:
     of_training = [arguments.get("weight"), *(arguments.get("split") or {}).values(), *arguments.get("drop", ())]
     rest = [name for name in further if name not in (*targets, *of_training)]
     if targets:
+        one = len(targets) == 1
         yield (
-            f"the target {quoted(targets)} is in the file and is not looked at; python -m nanotorch.evaluate scores it"
+            f"the target{'s' * (not one)} {quoted(targets)} {'is' if one else 'are'} in the file and"
+            f" {'is' if one else 'are'} not looked at; python -m nanotorch.evaluate scores {'it' if one else 'them'}"
         )
     if rest:
         yield f"{len(rest)} {'column is' if len(rest) == 1 else 'columns are'} not used: {quoted(rest)}"

@@ -213,6 +213,8 @@ def category(value, known, of_missing, of_others):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or sys.argv[1] in ("-h", "--help"):
+        sys.exit(f"usage: python {sys.argv[0]} rows.csv")
     with open(sys.argv[1], encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         rows = list(reader)
