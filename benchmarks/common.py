@@ -130,10 +130,16 @@ def machine(device: str = "cpu") -> dict[str, str]:
 
 
 def _blas() -> str:
+    """Return the library of matrix products, and for which processor its loops are: an environment may name another
+    one than it would take, of half its speed.
+    """
     import numpy as np
+    from threadpoolctl import threadpool_info
 
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[call-overload, index]
-    return f"{blas['name']} {blas['version']}"
+    loops = {pool["architecture"] for pool in threadpool_info() if pool.get("architecture")}
+    named = {name: value for name, value in os.environ.items() if name == "OPENBLAS_CORETYPE"}
+    return f"{blas['name']} {blas['version']} ({', '.join([*loops, *map('='.join, named.items())])})"
 
 
 def _gpu() -> str:
