@@ -75,6 +75,11 @@ FOUND = {
     "shuffled numbers": ("row numbers among the columns", ["c"], lambda t: {"c": shuffled(np.arange(ROWS) + 1)}),
     "ids": ("row numbers among the columns", ["user_id"], lambda t: {"user_id": RNG(1).choice(10**9, ROWS, False)}),
     "IDs": ("row numbers among the columns", ["userID"], lambda t: {"userID": RNG(1).choice(10**9, ROWS, False)}),
+    "long ids": (
+        "numbers of more digits than a float has",
+        ["c"],
+        lambda t: {"c": 9007199254740993 + 7 * RNG(1).permutation(ROWS)},
+    ),
     "names": ("names among the columns", ["c"], lambda t: {"c": [f"p{n}q" for n in RNG(1).choice(10**6, ROWS, False)]}),
     "decides": ("columns that give the target away", ["c"], lambda t: {"c": np.where(t["label"] == "yes", 3.5, 0.5)}),
     "a text": (

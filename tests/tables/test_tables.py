@@ -500,7 +500,10 @@ BAD = {
     "no target": ("x,z\n1,2\n", r"has no column 'y', which data.target names \(its columns are 'x', 'z'\)"),
     "near target": ("x,Y\n1,2\n", r"has no column 'y', which data.target names \(did you mean 'Y'\?\)"),
     "only the target": ("y;\n1;\n2;\n", r"has no column beside the target"),
-    "one column": ("y\n1\n", r"line 1: the header is the one column 'y'; a table needs a target and features"),
+    "one column": (
+        "y\n1\n",
+        r"line 1: the header is the one column 'y'; a table needs a target and features; lines before",
+    ),
     "no header": ("1.5,2\n3,4\n", r"line 1: '1.5' is no name of a column; add a line with names"),
     "twice the same name": ("x,y,x\n1,2,3\n", r"line 1: two columns, 1 and 3, have the name 'x'; rename one"),
     "a short row": ("x,y\n1,a\n\n2\n", r"table.csv, line 4: 1 cells, but the header has 2 columns"),
@@ -544,8 +547,9 @@ def test_a_bad_file_is_one_sentence(case: str, written: Callable[[str], str]) ->
     [
         (
             b"x,y\n1,a\n2,caf\xe9\n3,b\n",
-            r"line 3, byte 13: 0xe9 is not utf-8; save the file as UTF-8, or state data.encoding",
+            r"line 3, byte 13: 0xe9 is not utf-8; save the file as UTF-8, or state data.encoding, such as latin-1",
         ),
+        (b"x,y\n1,caf\xe9\n2,5 \x80\n", r"line 2, byte 9: 0xe9 is not utf-8; .*data.encoding, such as cp1252"),
         ("x,y\n1,2\n3,4\n".encode("utf-16")[:-1], r"table.csv: its text is not utf-16; state data.encoding"),
         (b"PAR1\x15\x04\x15\x10", r"is not CSV but a Parquet file; its name's ending has to say so"),
     ],

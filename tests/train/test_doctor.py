@@ -77,6 +77,7 @@ CHECKS = [
     "columns without most values",
     "duplicated columns",
     "row numbers among the columns",
+    "numbers of more digits than a float has",
     "names among the columns",
     "rows in two parts",
     "rows that contradict each other",

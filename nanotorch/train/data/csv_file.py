@@ -244,7 +244,7 @@ class CSVFile:
             looks = (
                 f"it looks separated by {other}: state data.separator"
                 if other
-                else "a table needs a target and features"
+                else "a table needs a target and features; lines before the table are left out by data.skip_rows"
             )
             raise TableError(f"{self.top}: the header is the one column {shown(self.header[0])}; {looks}")
         if self.form.has_header and all(re.fullmatch(r"[-+]?[\d.]+([eE][-+]?\d+)?", name) for name in self.header):
@@ -385,10 +385,12 @@ class CSVFile:
                     line.decode(self.encoding)
                 except UnicodeDecodeError as error:
                     byte = line[error.start]
+                    rest = (line, *lines)
+                    named = "cp1252" if any(re.search(rb"[\x80-\x9f]", each) for each in rest) else "latin-1"
                     return TableError(
                         f"{self.source}, line {number}, byte {offset + error.start}: 0x{byte:02x} is not"
                         f" {self.encoding.removesuffix('-sig')}; save the file as UTF-8, or state data.encoding, such"
-                        " as latin-1"
+                        f" as {named}"
                     )
                 except UnicodeError:
                     break

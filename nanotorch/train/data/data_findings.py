@@ -222,6 +222,20 @@ def _row_numbers(looked: _Looked) -> Iterator[Oddity]:
         )
 
 
+def _long_numbers(looked: _Looked) -> Iterator[Oddity]:
+    """Columns of whole numbers of which a float holds the nearest only."""
+    with np.errstate(invalid="ignore"):
+        far = (np.abs(np.nan_to_num(looked.few)) > 2**53).any(0) & ~(looked.few != np.round(looked.few)).any(0)
+    names = [name for name, index in looked.columns.items() if far[index] and name not in looked.texts]
+    if names:
+        yield Oddity(
+            "numbers of more digits than a float has",
+            f"{quoted_columns(names)} {'has' if len(names) == 1 else 'have'} whole numbers beyond 2**53, as ids are",
+            "of such numbers the nearest is read that a float holds: two rows may get the same",
+            tuple(names),
+        )
+
+
 def _names(looked: _Looked) -> Iterator[Oddity]:
     """Columns of another text in most rows."""
     many = looked.different() > MOST_TEXTS * len(looked.few)
@@ -367,6 +381,7 @@ CHECKS = {
     "columns without most values": _lacking,
     "duplicated columns": _copies,
     "row numbers among the columns": _row_numbers,
+    "numbers of more digits than a float has": _long_numbers,
     "names among the columns": _names,
     "rows in two parts": _shared,
     "rows that contradict each other": _contradictions,
