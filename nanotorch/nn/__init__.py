@@ -1,6 +1,6 @@
 """Layers, losses and the Module class."""
 
-from nanotorch.nn import functional, init, modules, parameter, utils
+from nanotorch.nn import functional, init, modules, parallel, parameter, utils
 from nanotorch.nn.module import Module
 from nanotorch.nn.modules.activation import (
     CELU,
@@ -266,6 +266,7 @@ __all__ = [
     "functional",
     "init",
     "modules",
+    "parallel",
     "parameter",
     "utils",
 ]

@@ -23,9 +23,9 @@ ROOMS = """
     registry command_start dtypes absent backend
     autograd.graph autograd
     ops.rows ops.shape ops.create ops.elementwise ops.index ops.reduce ops.linalg ops.nn ops ops.docs ops.__main__
-    cuda random special linalg return_types func
+    cuda random special linalg return_types func distributed
     utils.data utils optim capture
-    nn nn.modules nn.utils optim.swa_utils
+    nn nn.modules nn.utils nn.parallel optim.swa_utils
     explain summary viz
     train.terminal train.data train.score train.model train.config train.record
     train.fit train.fit.prepare train.fit.decided train.fit.part_on_device train.fit.loss_and_parts

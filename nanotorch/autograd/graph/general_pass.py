@@ -13,7 +13,7 @@ and visits such a leaf when the last of its users has run, before any other node
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from heapq import heappop, heappush
 from typing import Any
@@ -25,6 +25,7 @@ from nanotorch.autograd.graph.hooks import (
     run_post_hooks,
     run_prehooks,
     run_tensor_hooks,
+    running,
 )
 from nanotorch.autograd.graph.node import HOOKED, AccumulateGrad, Edge, Hooks, Node, nodes_below
 from nanotorch.autograd.graph.plain_pass import Gradients, Pending, arrive, by_edge, filled
@@ -58,7 +59,17 @@ class GeneralPass:
         self._heap: list[int] = []
 
     def run(self, start: Gradients) -> None:
-        """Let gradients flow from where they start."""
+        """Let gradients flow from where they start; then call what hooks have queued."""
+        queued: list[Callable[[], object]] = []
+        running.passes.append(queued)
+        try:
+            self._run(start)
+        finally:
+            running.passes.pop()
+        for callback in queued:
+            callback()
+
+    def _run(self, start: Gradients) -> None:
         self._below = partial(nodes_below, [edge for edge, _ in start])
         self._edges = None if self.targets is None else self._edges_on_the_way(self.targets)
         self._uses = self._uses_of_hooked_leaves()

@@ -21,6 +21,7 @@ moves. A hook runs in the grad mode of the pass, which is off unless `create_gra
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
@@ -51,6 +52,25 @@ class Visits:
         for hook, (missing, gradients) in self.collected.items():
             if hook.wait and missing and any(gradient is not None for gradient in gradients):
                 hook.function(gradients)
+
+
+class _Running(threading.local):
+    """What is to be called when the passes end that are under way, of the innermost one last."""
+
+    def __init__(self) -> None:
+        self.passes: list[list[Callable[[], object]]] = []
+
+
+running = _Running()
+
+
+def queue_callback(callback: Callable[[], object]) -> None:
+    """Have something called when the backward pass ends that calls this hook: all gradients have been added then."""
+    if not running.passes:
+        raise RuntimeError(
+            "there is no backward pass under way: a hook queues what is to be done at the end of its own"
+        )
+    running.passes[-1].append(callback)
 
 
 def _wrap(node: Node, values: Sequence[Any], create_graph: bool) -> list[Any]:

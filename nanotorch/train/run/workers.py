@@ -34,6 +34,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
+from nanotorch.autograd.graph.locks import give_lock
 from nanotorch.capture.table.machine import share
 from nanotorch.train.config.sections import Config
 from nanotorch.train.fit.random_numbers import borrowed_generator
@@ -170,8 +171,29 @@ class _Leash(Interrupt):
         return self.signal is not None
 
 
-_one_at_a_time = threading.Lock()  # a worker of Dask has threads, and a process has one default generator
-_kept: dict[str, Made] = {}  # what was made of the configs of the directory that was asked for last
+class _Desk:
+    """Where a process works, at one task at a time: a worker of Dask has threads, and a process one default generator.
+
+    Attributes:
+        of: of which directory, and who holds it,
+        made: is what was made of configs.
+    """
+
+    _lock: Any
+
+    def __init__(self) -> None:
+        give_lock(self)
+        self.of, self.made = "", Made(Interrupt())
+
+    def made_for(self, task: _Task, leash: Interrupt) -> Made:
+        """Return what was made for the same directory before, or begin anew."""
+        of = f"{task.holder} {task.root}"
+        if self.of != of:
+            self.of, self.made = of, Made(leash, task.notes)
+        return self.made
+
+
+_desk = _Desk()
 
 
 def _work(task: _Task) -> _Done:
@@ -179,7 +201,7 @@ def _work(task: _Task) -> _Done:
     said = StringIO()
     ended: list[str] = []
     with (
-        _one_at_a_time,
+        _desk._lock,
         chdir(task.directory),
         redirect_stdout(said),
         redirect_stderr(said),
@@ -191,9 +213,7 @@ def _work(task: _Task) -> _Done:
                 f"a worker does not see {task.root}: it has to lie on a file system that all of them share"
             )
         leash = _Leash(task.root, task.holder)
-        made = _kept.get(task.holder + str(task.root)) or Made(leash, task.notes)
-        _kept.clear()
-        _kept[task.holder + str(task.root)] = made
+        made = _desk.made_for(task, leash)
         with SideBySide(
             task.root, task.configs, task.source, leash, lambda name, news: None, task.in_full, made
         ) as side:
@@ -406,7 +426,7 @@ def _begin_worker() -> None:
     def watch() -> None:
         while os.getppid() == asking:
             time.sleep(SOON)
-        with _one_at_a_time:  # what is under way is saved
+        with _desk._lock:  # what is under way is saved
             os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -1,6 +1,6 @@
 """Datasets, samplers, and the DataLoader that makes batches of them, in this process or in others."""
 
-from nanotorch.utils.data import dataloader, dataset, sampler
+from nanotorch.utils.data import dataloader, dataset, distributed, sampler
 from nanotorch.utils.data.collate import default_collate, default_convert
 from nanotorch.utils.data.dataloader import DataLoader
 from nanotorch.utils.data.dataset import (
@@ -15,6 +15,7 @@ from nanotorch.utils.data.dataset import (
     TensorDataset,
     random_split,
 )
+from nanotorch.utils.data.distributed import DistributedSampler
 from nanotorch.utils.data.sampler import (
     BatchSampler,
     RandomSampler,
@@ -31,6 +32,7 @@ __all__ = [
     "ConcatDataset",
     "DataLoader",
     "Dataset",
+    "DistributedSampler",
     "IterableDataset",
     "RandomSampler",
     "Sampler",

@@ -1,0 +1,5 @@
+"""Modules that several processes train together."""
+
+from nanotorch.nn.parallel.distributed import DistributedDataParallel
+
+__all__ = ["DistributedDataParallel"]
