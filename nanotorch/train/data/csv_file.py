@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from nanotorch.train.data.columns.columns import Column, Columns
 from nanotorch.train.data.columns.notation import Notation
 from nanotorch.train.data.formats import arrow_csv
-from nanotorch.train.data.formats.arrow_csv import NotPlainError, arrow_blocks, arrow_numbers, arrow_texts
+from nanotorch.train.data.formats.arrow_csv import NotPlainError, arrow_blocks, arrow_numbers
+from nanotorch.train.data.formats.arrow_values import each_once
 from nanotorch.train.data.formats.spreadsheet import SHEETS, sheet_rows
 from nanotorch.train.data.formats.unpacked import opened
 from nanotorch.train.data.table import TableError, quoted, shown
@@ -439,5 +440,5 @@ class _Known(dict[str, str | None]):
 def _texts(cells: Cells, known: _Known) -> Column:
     """Cells as texts, None for a missing one."""
     if not isinstance(cells, Sequence):
-        return arrow_texts(cells, lambda different: _texts(different, known))
+        return each_once(cells, lambda different: _texts(different, known))
     return np.array([known[cell] for cell in map(str.strip, cells)], object)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,6 +29,7 @@ from nanotorch.train.data.columns.notation import Notation, is_missing, only_or_
 from nanotorch.train.data.csv_file import read_csv
 from nanotorch.train.data.data_findings import FEWEST
 from nanotorch.train.data.division.from_file import RowMetadata
+from nanotorch.train.data.formats.arrow_values import each_once, floats_of, given_back
 from nanotorch.train.data.table import FloatArray, Mistakes, Table, TableError, one_line, quoted, shown
 from nanotorch.train.data.targets import Labels, Targets, are_classes, class_targets, constant
 from nanotorch.train.data.text_format import TextFormat, cell_separator, text_encoding
@@ -263,6 +265,7 @@ def _read_parquet(path: Path, as_text: Collection[str], leave_out: Collection[st
         mistakes.tell()
         kinds = {field.name: str(field.type) for field in file.schema_arrow}
         durations = [name for name in wanted if kinds[name].startswith("duration")]
+    given_back()
     notices = [f"{shown(name)} of {path} is the index of pandas and is not used" for name in index]
     notices += [f"column {shown(name)} holds durations, which are taken in seconds" for name in durations]
     left_out = tuple(name for name in names if name in leave_out)
@@ -282,14 +285,14 @@ def parquet_columns(path: Path, table: Any, as_text: Collection[str], notation: 
         )
         if is_type.is_duration(kind):
             in_second = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}[kind.unit]
-            seconds = column.cast(kind).cast("int64").to_numpy(zero_copy_only=False) / in_second  # a null is NaN
+            seconds = floats_of(column.cast(kind).cast("int64")) / in_second
             columns[name] = notation.without_missing(seconds)
             if name in as_text:
                 labels = [None if one != one else text_of(one) for one in columns[name].tolist()]
                 columns[name] = np.array(labels, object)
         elif numbers and name not in as_text:
             if is_type.is_integer(column.type) or is_type.is_floating(column.type):
-                columns[name] = column.to_numpy(zero_copy_only=False).astype(np.float64)  # a null is NaN
+                columns[name] = floats_of(column)
             else:
                 floats = [np.nan if value is None else float(value) for value in column.to_pylist()]
                 columns[name] = np.array(floats, np.float64)
@@ -297,8 +300,8 @@ def parquet_columns(path: Path, table: Any, as_text: Collection[str], notation: 
         elif is_type.is_temporal(kind):
             columns[name] = np.array(iso_texts(column), object)
         elif numbers or is_type.is_boolean(kind) or str(kind) in ("string", "large_string", "string_view"):
-            texts = [None if value is None else text_of(value) for value in column.to_pylist()]
-            columns[name] = np.array([None if text is None or notation.lacks(text) else text for text in texts], object)
+            plain = column.cast("string" if str(kind) == "string_view" else kind)
+            columns[name] = each_once(plain, partial(_texts_of, notation))
         else:
             with mistakes.gathered():
                 raise TableError(
@@ -306,6 +309,12 @@ def parquet_columns(path: Path, table: Any, as_text: Collection[str], notation: 
                 )
     mistakes.tell()
     return columns
+
+
+def _texts_of(notation: Notation, values: Sequence[object]) -> NDArray[Any]:
+    """Return values as texts, None for those that are missing."""
+    texts = [None if value is None else text_of(value) for value in values]
+    return np.array([None if text is None or notation.lacks(text) else text for text in texts], object)
 
 
 def iso_texts(column: Any) -> list[str | None]:
@@ -487,7 +496,13 @@ def _refuse_names_of_parts(source: str, name: str, parts: Sequence[str], columns
 
 def lacks_target(whole: Columns, target: str) -> NDArray[np.bool_]:
     """Return which rows have no value in a column of targets."""
-    return np.array([is_missing(value) for value in whole[target].tolist()], bool)
+    column = whole[target]
+    if column.dtype.kind == "f":
+        return np.isnan(column)
+    values = column.tolist()
+    if set(map(type, values)) <= {str}:
+        return np.zeros(len(values), bool)
+    return np.array([is_missing(value) for value in values], bool)
 
 
 def _with_targets(whole: Columns, target: Sequence[str], drop: bool) -> Columns:

@@ -35,7 +35,7 @@ class Linear:
 
     def outputs(self, features: Array) -> Array:
         """Return what it says of rows: values, or a logit for each class."""
-        return _with_ones((features - self.mean) / self.scale) @ self.weights
+        return _scaled(features, self.mean, self.scale) @ self.weights
 
 
 def fit(
@@ -47,7 +47,7 @@ def fit(
     """Learn from rows (n, d): values (n, k), or class numbers (n,) where there are classes; rows may have weights."""
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale = np.where(scale > 1e-12 * np.abs(mean), scale, 1.0)
-    rows = _with_ones((features - mean) / scale)
+    rows = _scaled(features, mean, scale)
     weighed = rows if row_weights is None else rows * row_weights[:, None]
     penalty = np.eye(rows.shape[1])
     penalty[-1, -1] = 1e-8  # of the bias
@@ -73,5 +73,10 @@ def fit(
     return Linear(mean, scale, ahead)
 
 
-def _with_ones(rows: Array) -> Array:
-    return np.concatenate([rows, np.ones((len(rows), 1))], axis=1)
+def _scaled(features: Array, mean: Array, scale: Array) -> Array:
+    """Return rows centred and scaled, with a column of ones behind them."""
+    rows = np.ones((len(features), features.shape[1] + 1))
+    inner = rows[:, :-1]
+    np.subtract(features, mean, out=inner)
+    inner /= scale
+    return rows

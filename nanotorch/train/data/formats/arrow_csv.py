@@ -13,7 +13,7 @@ refuses, goes to the other reader, from that row on: it is the one that knows wh
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotorch.train.data.columns.notation import Notation
+from nanotorch.train.data.formats.arrow_values import floats_of, values_of
 from nanotorch.train.data.formats.unpacked import opened
 from nanotorch.train.data.text_format import TextFormat
 
@@ -142,15 +143,9 @@ def arrow_numbers(cells: Any, notation: Notation) -> NDArray[np.float64] | None:
         except pyarrow.ArrowInvalid:
             numbers = None
         if numbers is not None:
-            found: NDArray[np.float64] = numbers.to_numpy(zero_copy_only=False)
+            found = floats_of(numbers)
             if int(np.isfinite(found).sum()) == len(found) - numbers.null_count:
                 return found
     encoded = cells.dictionary_encode()
     different = notation.numbers(encoded.dictionary.to_pylist())
-    return None if different is None else different[encoded.indices.to_numpy()]
-
-
-def arrow_texts(cells: Any, convert: Callable[[Sequence[str]], NDArray[Any]]) -> NDArray[Any]:
-    """Return what `convert` makes of texts, asked for each different one only."""
-    encoded = cells.dictionary_encode()
-    return convert(encoded.dictionary.to_pylist())[encoded.indices.to_numpy()]
+    return None if different is None else different[values_of(encoded.indices)]
