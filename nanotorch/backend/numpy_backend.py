@@ -84,9 +84,10 @@ def ndtr(array: Any) -> Any:
     E. Page, "Approximations to the cumulative normal function and its inverse for use on a pocket calculator", Applied
     Statistics 26 (1977), where the polynomial has degree 1. This one has degree 6 and is ours, with the least largest
     error of p over [-5.5, 5.5] that reweighted least squares found. p is wrong by less than 2e-7 (1.3e-7 was measured):
-    beyond that range the polynomial grows, so that p goes to 0 and 1. Other dtypes, and few elements, are SciPy's.
+    beyond that range the polynomial grows, so that p goes to 0 and 1. Other dtypes, and few elements, are SciPy's,
+    whose import takes a tenth of a second: so a network of usual widths and batches does without.
     """
-    if array.dtype != np.float32 or array.size < 2048:
+    if array.dtype != np.float32 or array.size < 512:
         return _special("ndtr", array)
     result = np.empty_like(array)
     if array.flags.c_contiguous:  # the block of 32 KiB on which all is done lies in the cache

@@ -123,7 +123,8 @@ def test_a_column_that_the_model_leaves_out_is_worth_nothing() -> None:
     features = np.random.default_rng(0).normal(size=(300, 4))
 
     def losses(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        return (rows[:, 0] + 0.2 * rows[:, 2] - features[:, 0] - 0.2 * features[:, 2]) ** 2
+        differences = rows.reshape(-1, *features.shape) - features
+        return (differences[..., 0] + 0.2 * differences[..., 2]).reshape(-1) ** 2
 
     places = {"strong": [0], "none": [1], "pair": [2, 3]}
     strong, pair, none = judgement.worths(features, places, losses, 3)

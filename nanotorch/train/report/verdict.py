@@ -247,7 +247,8 @@ def column_worths(found: Findings) -> tuple[list[Worth], int]:
     times = max(1, min(MOST_SHUFFLES, affordable // rows))
 
     def losses(features: NDArray[np.float64]) -> NDArray[np.float64]:
-        return _losses(found, found.outputs_of(features), some.targets)
+        targets = np.concatenate([some.targets] * (len(features) // rows))
+        return _losses(found, found.outputs_of(features), targets)
 
     return judgement.worths(preprocessing.features(some), stand, losses, times), rows
 

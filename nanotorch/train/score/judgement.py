@@ -154,16 +154,17 @@ def worths(features: Array, places: dict[str, list[int]], losses: Callable[[Arra
     Args:
         features: rows as the model sees them.
         places: where each column of the table stands in them.
-        losses: from such rows to the loss of each.
+        losses: from such rows, once or several times one behind the other, to the loss of each.
         times: how often each column is shuffled; the mean of them counts.
     """
     generator, before = np.random.default_rng(0), losses(features)
     grown = np.zeros((len(features), len(places)))
     for place, columns in enumerate(places.values()):
-        for _ in range(times):
-            shuffled = features.copy()
-            shuffled[:, columns] = features[np.ix_(generator.permutation(len(features)), np.asarray(columns))]
-            grown[:, place] += (losses(shuffled) - before) / times
+        shuffled = np.tile(features, (times, 1, 1))
+        for copy in shuffled:
+            copy[:, columns] = features[np.ix_(generator.permutation(len(features)), np.asarray(columns))]
+        after = losses(shuffled.reshape(-1, features.shape[1])).reshape(times, -1)
+        grown[:, place] = (after - before).mean(axis=0)
     found = map(Worth, places, means(grown))
     return sorted(found, key=lambda worth: -worth.loss.value)
 
