@@ -26,6 +26,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from nanotorch.estimators import MLPClassifier, MLPRegressor, MLPSearchCV, candidates
 from nanotorch.ops.create.random import default_generator
+from nanotorch.train.fit import together
 from nanotorch.train.fit.loop import DivergedError
 
 NETWORK = MLPClassifier((4,), max_iter=3, n_iter_no_change=math.inf, batch_size=40, random_state=0)
@@ -199,10 +200,10 @@ def test_each_fit_is_dealt_once_and_those_of_a_kind_together(iris: Any, jobs: in
     grid += list(ParameterGrid({"batch_size": range(5, 9)}))
     trials = [candidates.trial(NETWORK, place, candidate, fold) for place, candidate in enumerate(grid)]
     search = candidates.Search(trials, 1, None, 0.0, False, 0)
-    lists = search._dealt(jobs)
-    assert sorted(each.place for dealt in lists for each in dealt) == list(range(66))
-    assert all(len({candidates.kind(each) for each in dealt}) == 1 for dealt in lists)
-    assert max(map(len, lists)) <= math.ceil(66 / (jobs * candidates.TURNS))
+    lists = together.dealt(list(search.kinds.values()), jobs)
+    assert sorted(each.place for several in lists for each in several) == list(range(66))
+    assert all(len({candidates.kind(each) for each in several}) == 1 for several in lists)
+    assert max(map(len, lists)) <= math.ceil(66 / (jobs * together.TURNS))
 
 
 @pytest.mark.filterwarnings("ignore:One or more of the:UserWarning", "ignore::RuntimeWarning")
