@@ -66,7 +66,7 @@ def ranks(count: int) -> Callable[[int], Reduce]:
     """A `Reduce` for each of some threads: means of gradients by weight, sums of losses and weights."""
     met, seats = threading.Barrier(count, timeout=20), [(np.zeros(0), 0.0, 0.0)] * count
 
-    def reduce(rank: int, parameters: Any, loss: torch.Tensor, weight: torch.Tensor) -> Any:
+    def reduce(rank: int, parameters: Any, pieces: Any, loss: torch.Tensor, weight: torch.Tensor) -> Any:
         own = weight.item()
         flat = np.concatenate([p.grad.numpy().reshape(-1) for p in parameters])
         seats[rank] = (flat * own, loss.item(), own)
@@ -78,7 +78,7 @@ def ranks(count: int) -> Callable[[int], Reduce]:
             count = p.grad.numel()
             p.grad.copy_(torch.tensor((gradient / total)[start : start + count].reshape(tuple(p.grad.shape))))
             start += count
-        return torch.tensor(losses, dtype=torch.float64), torch.tensor(total, dtype=torch.float64)
+        return pieces, torch.tensor(losses, dtype=torch.float64), torch.tensor(total, dtype=torch.float64)
 
     return lambda rank: partial(reduce, rank)
 

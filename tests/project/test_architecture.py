@@ -30,7 +30,8 @@ ROOMS = """
     train.terminal train.data train.score train.model train.config train.record
     train.fit train.fit.prepare train.fit.decided train.fit.part_on_device train.fit.loss_and_parts
     train.fit.random_numbers
-    train.fit.moving_average train.fit.window_step train.fit.fitting train.fit.training train.fit.chunks train.fit.loop
+    train.fit.moving_average train.fit.window_step train.fit.ranked_step train.fit.fitting train.fit.training
+    train.fit.chunks train.fit.loop
     train.fit.epochs_ahead train.fit.together train.fit.build
     train.use train.report train.inspect train.run train.sweep train.cli train
     estimators

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -178,8 +179,27 @@ def killed() -> Any:
     distributed.barrier()
 
 
+def fails_in_training() -> None:
+    """Train by the command line; in one rank the third step is the last that the system has room for."""
+    from nanotorch.train.cli.train import main as trainer
+    from nanotorch.train.fit import ranked_step
+
+    step, taken = ranked_step.window_step, []
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        taken.append(1)
+        if len(taken) > 3 and distributed.get_rank() == int(os.environ["FAILING"]):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return step(*args, **kwargs)
+
+    ranked_step.window_step = failing
+    sys.exit(trainer(json.loads(os.environ["ARGUMENTS"])))
+
+
 def main() -> None:
     """Run a program as a rank, and leave what it returns for the test."""
+    if sys.argv[1] == "fails_in_training":
+        fails_in_training()
     if sys.argv[1] == "without_mpi4py":
         sys.modules["mpi4py"] = None  # type: ignore[assignment]
     distributed.init_process_group()

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from typing import TYPE_CHECKING
 
 from nanotorch import command_start
@@ -116,7 +117,7 @@ def _main(argv: Sequence[str] | None, parser: argparse.ArgumentParser) -> int:
         elif options.overwrite and (options.resume is not None or options.output is None):
             parser.error("--overwrite replaces the run in --output DIR: it goes with --output, and not with --resume")
         else:
-            code = _train(options)
+            code = _as_rank(options)
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:  # `... | head -1`: nobody reads on
@@ -128,6 +129,21 @@ def _main(argv: Sequence[str] | None, parser: argparse.ArgumentParser) -> int:
         drop_output()
         return fail(f"error: standard output: {error.strerror or error}", FAILED)
     return code
+
+
+def _as_rank(options: argparse.Namespace) -> int:
+    """Train, alone or as one of the processes that mpiexec has started; what else is asked for rank 0 answers."""
+    from nanotorch.distributed import mpi
+
+    if mpi.started() == 1:
+        return _train(options)
+    from nanotorch.train.run import ranks
+
+    looks = options.print_config or options.validate or options.dry_run or options.find_lr or options.doctor
+    try:
+        return ranks.command(partial(_train, options), alone=looks)
+    except RuntimeError as error:
+        return fail(f"error: {error}", FAILED)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -210,10 +226,16 @@ def _run(options: argparse.Namespace, config: Config, text: str) -> int:
 
     from nanotorch.train.config.loading import epochs_of, settled_as
     from nanotorch.train.record import resume
-    from nanotorch.train.run import folds
+    from nanotorch.train.run import folds, ranks
     from nanotorch.train.run.run import run
     from nanotorch.train.sweep.run_sweep import run_sweep
 
+    if ranks.several():
+        if config.sweep is not None or folds.is_several(config):
+            return fail("error: mpiexec trains one run, and this config has several: --jobs shares them out", BAD_USAGE)
+        if not ranks.is_first():
+            run(config)
+            return OK
     place = None if options.output is None else Path(options.output)
     needed = [os.path.realpath("/dev/stdin") if options.config == "-" else options.config]
     bar = not options.no_progress

@@ -191,6 +191,7 @@ class TrainSection(Section):
     ema: Annotated[float, Between(0, 1, low_open=True, high_open=True)] | None = None
     on_nonfinite: Literal["raise", "skip"] = "raise"
     compile: bool | Literal["auto"] = "auto"
+    reduce: Literal["sum", "ordered"] = "sum"
     metrics: tuple[Annotated[str, NameIn(METRICS)], ...] = ()
     monitor: str = "auto"
     calibration: Literal["temperature"] | None = None

@@ -17,14 +17,6 @@ from nanotorch.optim import Optimizer
 from nanotorch.train.fit.moving_average import MovingAverage
 
 Parameters = Sequence[Tensor | FlatParameters]
-Reduce = Callable[[Parameters, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""`reduce(parameters, loss, weight) -> (loss, weight)`: makes one window of the windows of several ranks.
-
-Each rank comes with the gradients of the mean loss of its own window, their sum of losses, and the weight of its rows;
-each leaves with those of all rows: as gradient the mean of the ranks' gradients by their weights, as loss and weight
-the sums. What is not finite on one rank is then finite on none, so all take the same branch after it. A rank whose rows
-weigh nothing has gradients that mean nothing, and takes no part in the mean.
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +44,16 @@ class Piece(NamedTuple):
     factors: Tensor | None = None
 
 
+Reduce = Callable[[Parameters, list[Piece], Tensor, Tensor], tuple[list[Piece], Tensor, Tensor]]
+"""`reduce(parameters, pieces, loss, weight) -> (pieces, loss, weight)`: makes one window of those of several ranks.
+
+Each rank comes with the gradients of the mean loss of its own window, its pieces, their sum of losses, and the weight
+of its rows; each leaves with those of all rows: as gradient the mean of the ranks' gradients by their weights, as loss
+and weight the sums. What is not finite on one rank is then finite on none, so all take the same branch after it. A rank
+whose rows weigh nothing has gradients that mean nothing, and takes no part in the mean.
+"""
+
+
 class StepResult(NamedTuple):
     """What a step has to tell; all tensors are on the device, unread.
 
@@ -70,9 +72,11 @@ class StepResult(NamedTuple):
     applied: bool
 
 
-def alone(parameters: Parameters, loss: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def alone(
+    parameters: Parameters, pieces: list[Piece], loss: Tensor, weight: Tensor
+) -> tuple[list[Piece], Tensor, Tensor]:
     """Return the `Reduce` of a single rank: there is nothing to join."""
-    return loss, weight
+    return pieces, loss, weight
 
 
 def window_step(
@@ -128,7 +132,7 @@ def window_step(
         pieces.append(Piece(outputs.detach(), targets, loss.detach(), piece_weight, *row_factors))
 
     total = sum((piece.loss for piece in pieces[1:]), start=pieces[0].loss)
-    total, weight = reduce(parameters, total, weight)
+    pieces, total, weight = reduce(parameters, pieces, total, weight)
 
     norm = None
     if options.clip_norm is not None:

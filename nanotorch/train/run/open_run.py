@@ -28,7 +28,7 @@ from nanotorch.train.fit.chunks import Chunk, Chunks, Due
 from nanotorch.train.fit.loop import DivergedError, check_losses, check_scores, check_weights, evaluate, fit
 from nanotorch.train.fit.prepare import Data
 from nanotorch.train.fit.training import Training
-from nanotorch.train.fit.window_step import StepResult
+from nanotorch.train.fit.window_step import StepResult, window_step
 from nanotorch.train.inspect.nonfinite import find_cause
 from nanotorch.train.record import checkpoint, directory
 from nanotorch.train.record.environment import same_bits
@@ -59,7 +59,10 @@ class RunResult:
 
 
 class Built(NamedTuple):
-    """What a run is made of, before anything is written: runs of alike data may share these. The config is settled."""
+    """What a run is made of, before anything is written: runs of alike data may share these. The config is settled.
+
+    `step` is what takes its steps where no program does.
+    """
 
     config: Config
     data: Data
@@ -67,6 +70,7 @@ class Built(NamedTuple):
     chunks: Chunks
     fingerprint: str
     environment: dict[str, Any]
+    step: Callable[..., StepResult] = window_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,7 @@ class OpenRun:
     interrupt: Interrupt
     here: dict[str, Any]
     started: float
+    step: Callable[..., StepResult] = window_step
     over: bool = False
     stopping: bool = False
     _steps: int = 0
@@ -159,6 +164,12 @@ class OpenRun:
         for notice in (*self.data.notices, *odd, *climbing(self.config, self.setup.steps_per_epoch)):
             self.tell.say(f"note: {notice}")
 
+    def goes_on_from(self) -> dict[str, Any]:
+        """Return, as plain values, from which checkpoint it goes on, if from one, and what has changed since."""
+        saved = None if self._resume is None else self._resume.checkpoint
+        changed = [] if self._resume is None else [change.split(":")[0] for change in self._resume.changed]
+        return {"checkpoint": None if saved is None else str(saved.path.absolute()), "changed": changed}
+
     # ------------------------------------------------------------ train
 
     def events(self, epochs: int | None = None) -> Iterator[Event]:
@@ -170,7 +181,8 @@ class OpenRun:
         if self.over or (epochs is not None and training.epoch - (training.step_in_epoch > 0) >= epochs):
             return
         try:
-            for event in fit(training, loader, parts.get("validation"), options, self.interrupt, chunks=self.chunks):
+            part, chunks = parts.get("validation"), self.chunks
+            for event in fit(training, loader, part, options, self.interrupt, self.step, chunks):
                 yield event
                 if self.over or (isinstance(event, dict) and event["epoch"] == epochs):
                     return
@@ -376,7 +388,7 @@ def open_run(
     if resume is not None:
         files = held.enter_context(directory.RunDirectory(resume.directory, patience))
         resume = again(resume, config)
-    config, data, setup, chunks, fingerprint, environment = make(config)
+    config, data, setup, chunks, fingerprint, environment, step = make(config)
     if resume is None:
         files = held.enter_context(directory.RunDirectory(_place(config, wanted.directory), patience))
     else:
@@ -391,7 +403,7 @@ def open_run(
     tell = held.enter_context(Narrator(files, progress, curves, aloud=pace is None))
     here = {**environment, "compile": chunks.plan(training)}
     run = OpenRun(
-        config, data, setup, chunks, fingerprint, files, checkpoints, tell, interrupt, here, started,
+        config, data, setup, chunks, fingerprint, files, checkpoints, tell, interrupt, here, started, step,
         _steps=training.step, _resume=resume, _preprocessing=data.preprocessing.state(),
     )  # fmt: skip
     return run

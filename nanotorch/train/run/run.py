@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -14,9 +14,11 @@ from nanotorch.train.fit.build import build
 from nanotorch.train.fit.decided import settled_data
 from nanotorch.train.fit.loop import DivergedError
 from nanotorch.train.fit.random_numbers import borrowed_generator
+from nanotorch.train.fit.ranked_step import AgreedInterrupt
 from nanotorch.train.record import directory
 from nanotorch.train.record.environment import environment
 from nanotorch.train.record.resume import Resumed, config_of
+from nanotorch.train.run import ranks
 from nanotorch.train.run.open_run import Built, RunResult, Wanted, chunks_of, interrupted, open_run
 from nanotorch.train.terminal.blas_threads import blas_threads
 from nanotorch.train.terminal.interrupt import Interrupt, Stopping
@@ -50,23 +52,45 @@ def run(
             intact.
         DivergedError: the loss is not finite any more.
         TrainingInterrupted: after Ctrl-C or SIGTERM, once the step is done and saved.
+        RanksError: several ranks train, and do not go together; on those behind rank 0 a FollowerEnded in its place,
+            and where rank 0 ends before its time (Note [Runs of ranks]). These return the model as it is after the last
+            step, and what rank 0 says of the rest.
     """
     if config.sweep is not None:
         raise ValueError(
             "this config is of a sweep, not of one run: run_sweep trains its trials; sweep=null leaves it out"
         )
     before = None if resume is None else config_of(resume.directory)
-    if config.seed is None:
+    first = not ranks.several() or ranks.is_first()
+    if config.seed is None and first:
         config = with_seed(config, None if before is None else before.seed)
         print(f"seed {config.seed} {'drawn' if before is None else 'of the run that goes on'}")
     config = config if before is None else settled_as(config, before)
-    wanted = Wanted(config, source, run_directory, resume, overwrite, [*needed, *files_of(config)])
-    with borrowed_generator(), Interrupt() as interrupt, ExitStack() as held:
-        if resume is None:
-            directory.check(config.output, run_directory, overwrite, wanted.needed)
+    needed = [*needed, *files_of(config)]
+    check = None if resume is not None else partial(directory.check, config.output, run_directory, overwrite, needed)
+    with borrowed_generator(), ExitStack() as held:
+        interrupt = held.enter_context(AgreedInterrupt() if ranks.several() else Interrupt())
         make = partial(_built, interrupt=interrupt, held=held)
+        if isinstance(interrupt, AgreedInterrupt):
+            if not first:
+                return ranks.follow(config, make, interrupt)
+            config = ranks.settled_by_first(config, before, check)
+            make = partial(ranks.built, make, interrupt)
+        elif check is not None:
+            check()
+        wanted = Wanted(config, source, run_directory, resume, overwrite, needed)
+        return _trained(wanted, make, interrupt, held, progress_bar)
+
+
+def _trained(
+    wanted: Wanted, make: Callable[[Config], Built], interrupt: Interrupt, held: ExitStack, progress_bar: bool
+) -> RunResult:
+    """Open a run, train to its end and judge it."""
+    with ranks.opening() as opened:
         current = open_run(wanted, make, interrupt, held, progress_bar)
         current.start(wanted)
+        opened |= current.goes_on_from()
+    with ranks.together():
         try:
             for event in current.events():
                 current.take(event)
@@ -74,7 +98,10 @@ def run(
             raise current.explained(error) from None
         if interrupt:
             raise current.stopped()
-        return current.close(current.judge())
+    with ranks.opening() as ended:
+        result = current.close(current.judge())
+        ended |= {"directory": str(result.directory), "scores": result.scores}
+    return result
 
 
 def _built(config: Config, interrupt: Interrupt, held: ExitStack) -> Built:
