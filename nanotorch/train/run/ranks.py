@@ -43,7 +43,7 @@ from nanotorch.train.record.resume import whole
 from nanotorch.train.run.open_run import Built, RunResult
 from nanotorch.train.terminal.interrupt import Stopping, TrainingInterrupted
 
-ROWS = 2000  # of a batch, below which ranks on shared cores gain nothing
+ROWS = 1000  # of a step, below which a program of one process is as fast as two ranks
 
 
 class RanksError(RuntimeError):
