@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
+
+from benchmarks.jobs.ranked_step import FEW, MANY, WIDTHS
 
 INK, FAINT = "#010203", "#8a8f98"
 """What stands for the page's own colour of text, and a grey that shows on both kinds of page."""
@@ -100,3 +104,36 @@ def scaling_with_size(results: Sequence[Mapping[str, Any]], machine: Mapping[str
     legend = {"loc": "outside lower center", "ncols": 6, "frameon": False, "labelcolor": INK, "fontsize": 8.5}
     figure.legend(*panel.get_legend_handles_labels(), **legend)
     save(figure, path, "scaling_with_size", machine["date"])
+
+
+def scaling(results: Sequence[Mapping[str, Any]], machine: Mapping[str, str], path: Path) -> None:
+    """Draw by how much many ranks would be faster: the measured step of one rank, and a sum over the ranks that costs
+    twice `log2(ranks)` latencies and the numbers of a rank twice over the bandwidth, here and on a fast network.
+    """
+    ours = [result for result in results if result["library"] == "nanotorch"]
+    alone = {result["rows"]: result["ms"]["steps"] / 1e3 for result in ours if result["ranks"] == 1}
+    two = next(result["ms"] for result in ours if result["ranks"] == 2)
+    few, many = (two[numbers] / 1e3 for numbers in (str(FEW), str(MANY)))
+    here = few / 2, 4 * (MANY - FEW) / max(many - few, 1e-9)
+    sent = 4 * sum(above * (below + 1) for below, above in pairwise(WIDTHS))
+    counts = 2 ** np.arange(11)
+    figure = Figure(figsize=(8.2, 3.6), layout="constrained")
+    cases = {"this machine's memory": here, "a network of 2 us and 12 GB/s": (2e-6, 12e9)}
+    for panel, (name, (latency, bandwidth)) in zip(figure.subplots(1, 2, sharey=True), cases.items(), strict=True):
+        for rows, colour in zip((4096, 65_536, 1_048_576), ("#9ec5fe", "#4d94ff", "#1668e3"), strict=True):
+            computed = np.interp(rows / counts, list(alone), list(alone.values()))
+            beyond = max(alone)
+            computed = np.where(rows / counts > beyond, alone[beyond] * rows / counts / beyond, computed)
+            summed = 2 * np.log2(counts) * latency + 2 * (counts - 1) / counts * sent / bandwidth
+            panel.plot(counts, computed[0] / (computed + summed), color=colour, label=f"{rows:,} rows a step")
+        panel.plot(counts, counts, ":", color=INK, label="ranks")
+        panel.set_xscale("log", base=2)
+        panel.set_yscale("log", base=2)
+        panel.set_xticks([1, 4, 16, 64, 256, 1024], ["1", "4", "16", "64", "256", "1024"])
+        panel.set_yticks([1, 4, 16, 64, 256, 1024], ["1", "4", "16", "64", "256", "1024"])
+        plain(panel, f"by a model: {name}", "ranks")
+    panel = figure.axes[0]
+    panel.set_ylabel("times as fast as one rank", fontsize=9, color=INK)
+    legend = {"loc": "outside lower center", "ncols": 4, "frameon": False, "labelcolor": INK, "fontsize": 8.5}
+    figure.legend(*panel.get_legend_handles_labels(), **legend)
+    save(figure, path, "scaling", machine["date"])

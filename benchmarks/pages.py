@@ -217,6 +217,19 @@ def table_fit() -> str:
     return f"{_table(header, rows)}\n\n{_when(machine)}"
 
 
+def scaling() -> str:
+    """Milliseconds of data-parallel steps by rows, libraries and ranks."""
+    results, machine = measured("scaling")
+    columns = list(dict.fromkeys((result["library"], result["ranks"]) for result in results))
+    by = {(result["rows"], result["library"], result["ranks"]): result["ms"]["steps"] for result in results}
+    rows = [
+        [f"{size:,}", *[f"{by[size, *column]:.2f}" for column in columns]]
+        for size in dict.fromkeys(result["rows"] for result in results)
+    ]
+    header = ["rows of a step", *[f"{library}, {count} rank{'s' * (count > 1)}" for library, count in columns]]
+    return f"{_table(header, rows)}\n\n{_when(machine)}"
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "train_step": train_step,
     "ratios of train_step": ratios_of_train_step,
@@ -230,6 +243,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "recurrent": recurrent,
     "ranks of tables": ranks_of_tables,
     "table_fit": table_fit,
+    "scaling": scaling,
 }
 
 
@@ -249,7 +263,7 @@ def main() -> None:
 
     for page in pages():
         page.write_text(filled(page.read_text()))
-    for draw in (figures.train_step, figures.scaling_with_size):
+    for draw in (figures.train_step, figures.scaling_with_size, figures.scaling):
         draw(*measured(draw.__name__), ROOT / "docs" / f"{draw.__name__}.svg")
 
 

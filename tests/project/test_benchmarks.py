@@ -85,6 +85,14 @@ def test_table_fit(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_scaling(tmp_path: Path) -> None:
+    printed, results = run("scaling", tmp_path / "scaling.json")
+    assert "\n256 rows, nanotorch, 1 rank " in printed
+    assert all(result["ms"]["steps"] > 0 for result in results)  # type: ignore[index]
+    assert any(result["ranks"] > 1 and set(result["ms"]) > {"steps"} for result in results)  # type: ignore[call-overload]
+
+
+@pytest.mark.slow
 def test_trainer_step(tmp_path: Path) -> None:
     printed, [result] = run("trainer_step", tmp_path / "trainer_step.json")
     assert "\n4-16-3  window step " in printed
