@@ -33,8 +33,7 @@ class Mpi:
             from mpi4py import MPI
         except ImportError as error:
             raise RuntimeError(
-                f'{started()} processes were started by mpiexec, which need mpi4py: pip install "nanotorch[mpi]"'
-                f" ({error})"
+                f"{started()} processes were started by mpiexec, which need mpi4py: pip install mpi4py mpich ({error})"
             ) from None
         self._mpi, self._group = MPI, MPI.COMM_WORLD.Dup()
         self.rank, self.size = int(self._group.rank), int(self._group.size)

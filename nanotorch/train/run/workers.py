@@ -440,7 +440,7 @@ class _Cluster:
             from distributed import Client
             from distributed.scheduler import KilledWorker
         except ImportError as error:
-            raise WorkersError(f'--cluster needs Dask: pip install "nanotorch[dask]" ({error})') from None
+            raise WorkersError(f"--cluster needs Dask: pip install distributed ({error})") from None
         self.died: tuple[type[BaseException], ...] = (KilledWorker,)
         self._executor: Executor
         try:
