@@ -185,7 +185,7 @@ def _say_what_it_is_for(found: Built) -> None:
     rows = (found.setup.loader.batch_size or 1) * found.setup.options.accumulate
     size = distributed.get_world_size()
     told = f"{size} ranks take each step together, {-(-rows // size)} of its {rows} rows each"
-    few = f"; on the cores of one machine that pays from some {ROWS} rows a step on"
+    few = f"; on the cores of one machine that pays from some {ROWS:,} rows a step on"
     print(f"note: {told}{few * (rows < ROWS)}")
 
 
