@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from types import TracebackType
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from nanotorch.distributed.communicator import Array, ordered
 
+PASSED_ON = 0.5  # seconds
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS", "PMIX_SIZE")
 """Variables by which the launchers of MPICH, Open MPI and their kin tell how many processes they have started."""
 
@@ -80,7 +82,11 @@ class Mpi:
         return [row[:n].tobytes() for row, n in zip(self.all_gather(mine), lengths.tolist(), strict=True)]
 
     def abort(self, code: int) -> None:
-        """End all processes."""
+        """End all processes, once the launcher has had time to pass on what was written: it drops the rest."""
+        for stream in (sys.__stdout__, sys.__stderr__):
+            if stream is not None:
+                stream.flush()
+        time.sleep(PASSED_ON)
         self._mpi.COMM_WORLD.Abort(code)
 
     def close(self) -> None:

@@ -268,7 +268,6 @@ def command(train: Callable[[], int], alone: bool) -> int:
     if broken:
         if not is_first() and sys.__stderr__ is not None:
             sys.__stderr__.write(f"rank {distributed.get_rank()}: {said.getvalue()}")
-        sys.stderr.flush()
         distributed.group().abort(code)
     if code and not alone and not _known:  # before the first meeting, where the others may wait
         heard = _told({"failed": said.getvalue().strip(), "exit_code": code})
