@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,14 @@ import numpy as np
 import pytest
 
 import ranks
+from fake_gpu import fake_gpu
+from nanotorch import distributed
 from nanotorch.train.cli.train import main
+from nanotorch.train.config.loading import loads, with_seed
+from nanotorch.train.data.table import DataError
+from nanotorch.train.fit.ranked_step import AgreedInterrupt
+from nanotorch.train.run import ranks as ranks_of_runs
+from nanotorch.train.run.run import _built
 from run_results import timeless
 
 CONFIG = """
@@ -232,3 +241,19 @@ def test_a_rank_that_fails_by_itself_ends_all(config: Path, tmp_path: Path, rank
     assert "No space left on device" in of_ranks.stderr
     assert rank == 0 or "rank 1: error: " in of_ranks.stderr
     assert main([str(config), "--resume", str(tmp_path / "r"), "--quiet"]) == 0
+
+
+def test_ranks_train_on_the_cpu() -> None:
+    """In one process, whose group is serial: what is refused is refused before anybody is asked."""
+    with fake_gpu():
+        distributed.init_process_group("serial")
+        try:
+            config = with_seed(loads(CONFIG, overrides=['device="cuda"']))
+            with (
+                ExitStack() as held,
+                pytest.raises(DataError, match="several ranks train on the CPU, and this is cuda"),
+            ):
+                interrupt = AgreedInterrupt()
+                ranks_of_runs.built(partial(_built, interrupt=interrupt, held=held), interrupt, config)
+        finally:
+            distributed.destroy_process_group()

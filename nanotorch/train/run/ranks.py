@@ -144,7 +144,7 @@ def built(make: Callable[[Config], Built], interrupt: AgreedInterrupt, config: C
                 "train.compile: programs are steps of one process, and this is one of several ranks", "train", "compile"
             )
         found = make(config.model_copy(update={"train": config.train.model_copy(update={"compile": False})}))
-        _refuse_small_parts(found)
+        _refuse_what_ranks_cannot(found)
         form = dict(by_key(config.model_dump(mode="json"))) | {"the data": found.fingerprint, "the code": _code()}
         met.mine["form"] = {key: describe_value(value) for key, value in form.items()}
     first, *others = [said["form"] for said in met.heard]
@@ -165,8 +165,13 @@ def built(make: Callable[[Config], Built], interrupt: AgreedInterrupt, config: C
     return found._replace(config=config, step=RankedStep(interrupt, config.train.reduce == "ordered"))
 
 
-def _refuse_small_parts(found: Built) -> None:
-    """A DataError where a batch norm would see a single row on some rank."""
+def _refuse_what_ranks_cannot(found: Built) -> None:
+    """A DataError where the rows lie on a GPU, or a batch norm would see a single row on some rank."""
+    device = found.setup.parts["train"].device
+    if device.type != "cpu":
+        raise DataError(
+            f"device: several ranks train on the CPU, and this is {device}: device=cpu, or one process", "device"
+        )
     loader, size = found.setup.loader, distributed.get_world_size()
     batch, rows = loader.batch_size or 1, len(loader.dataset)
     window = batch * found.setup.options.accumulate
