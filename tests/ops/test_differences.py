@@ -8,6 +8,7 @@ import asyncio
 import copy
 import warnings
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -514,6 +515,12 @@ DIFFERENCES: dict[str, Callable[[Any], Any]] = {
     "`torch.bfloat16`": lambda lib: str(lib.bfloat16),
     "`mode`, `dynamic`, `fullgraph`": lambda lib: callable(lib.compile(lambda x: x, fullgraph=True)),
     "`compiled.run`": lambda lib: hasattr(lib.compile(lambda x: x), "explain"),
+    "| backends |": lambda lib: lib.distributed.is_gloo_available(),
+    "`async_op`, further groups": lambda lib: hasattr(lib.distributed, "send"),
+    "`all_reduce(..., ordered=True)`": lambda lib: "ordered" in signature(lib.distributed.all_reduce).parameters,
+    "buckets, `find_unused_parameters`": lambda lib: (
+        "find_unused_parameters" in signature(lib.nn.parallel.DistributedDataParallel.__init__).parameters
+    ),
     "`OneCycleLR` without `max_lr`": lambda lib: lib.optim.lr_scheduler.OneCycleLR(
         lib.optim.SGD([lib.zeros(1, requires_grad=True)], lr=0.1), total_steps=10
     ).get_last_lr(),
@@ -531,6 +538,7 @@ NOT_SHOWN = {
     "`torch.load`",
     "`linalg.lstsq`",
     "`Scale`, `NTKLinear`",
+    "a rank that raises",
     "how a program comes about",
     "| when |",
     "what is compiled",

@@ -193,6 +193,16 @@ def test_an_interrupt_has_all_workers_save_and_stop(
 
 
 @pytest.mark.slow
+def test_an_interrupt_while_workers_begin_is_told_once(config: Path, tmp_path: Path) -> None:
+    process = begun(config, LONG, "--jobs", 2, "--output", tmp_path / "s")
+    wait_for(lambda: workers_of(process))
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.count("\n") == 1 and "SIGINT: stopped; 0 of 4 trials are done" in err, err
+
+
+@pytest.mark.slow
 def test_workers_end_when_who_asks_is_killed(config: Path, whole: Path, tmp_path: Path) -> None:
     process = begun(config, LONG, "--jobs", 2, "--output", tmp_path / "s")
     wait_for(lambda: is_under_way(tmp_path / "s"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -60,6 +61,7 @@ class Interrupt:
         self._restore()
 
     def _restore(self) -> None:
-        while self._previous:
-            number, handler = self._previous.popitem()
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        with suppress(KeyError):  # a second signal may come in the middle, and empty it
+            while True:
+                number, handler = self._previous.popitem()
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
