@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -429,6 +430,26 @@ def test_the_second_signal_acts_as_before() -> None:
             assert arrived == [signal.SIGINT]
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_signal_in_the_middle_of_the_first_does_no_harm() -> None:
+    class Handlers(dict[Any, Any]):
+        """Handlers, of which the first is taken out while another signal arrives."""
+
+        def popitem(self) -> Any:
+            if len(self) == 2 and not again:
+                again.append(True)
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().popitem()
+
+    again: list[bool] = []
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with interrupt.Interrupt() as stop:
+        stop._previous = Handlers(stop._previous)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop
+    assert again == [True]
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
 
 
 def test_a_signal_that_is_ignored_stays_so() -> None:
