@@ -58,7 +58,7 @@ def test_any_number_of_processes_finds_the_same() -> None:
 def test_the_workers_of_a_cluster_find_the_same() -> None:
     one = MLPSearchCV(NETWORK, GRID, cv=3, return_train_score=True).fit(X, y)
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster),
         joblib.parallel_config("dask"),
     ):

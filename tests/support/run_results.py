@@ -79,4 +79,4 @@ def assert_same(directory: Path, whole: dict[str, Any]) -> None:
     got = left(directory)
     assert got.keys() == whole.keys()
     different = [name for name in whole if got[name] != whole[name]]
-    assert not different
+    assert not different, different

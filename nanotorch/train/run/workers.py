@@ -404,8 +404,7 @@ class _Cores:
             from joblib.externals.loky import ProcessPoolExecutor
 
             self._executor = ProcessPoolExecutor(self.count, initializer=_begin_worker)
-        with _deaf_children():
-            future: Future[_Done] = self._executor.submit(_work, task)
+        future: Future[_Done] = self._executor.submit(_work, task)
         return future
 
     def renew(self) -> None:
@@ -417,19 +416,6 @@ class _Cores:
         """Give what there is to be said."""
         said, self._said = self._said, []
         return said
-
-
-@contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Within, processes begin deaf to Ctrl-C, which a terminal sends to all: they would die of it while they import."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _begin_worker() -> None:
